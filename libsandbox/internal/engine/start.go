@@ -1,0 +1,212 @@
+package engine
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/libsandbox/internal/program"
+)
+
+// Sync is the name of the inherited descriptor that carries the records. Start
+// makes it; every program has it.
+const Sync = "sync"
+
+// Ready is the first word of the record that reports a barrier.
+const Ready = 0xffffffff
+
+// Options are the surroundings of a child.
+type Options struct {
+	// Name is argv[0] of the child while it waits.
+	Name string
+	// Stdio and everything else below Program.FirstFile, by number. They stay
+	// the caller's.
+	Files []uintptr
+	// Named holds the descriptors that Program.Files asks for, apart from Sync.
+	// They stay the caller's.
+	Named map[string]int
+	// Cloneflags are the CLONE_NEW* flags of clone(2).
+	Cloneflags uintptr
+	// CgroupFD is the cgroup v2 directory that the child is born in
+	// (CLONE_INTO_CGROUP, Linux 5.7); -1 means that of the caller.
+	CgroupFD int
+}
+
+// Child is a started program. Close releases its descriptors; it neither kills nor
+// reaps the process.
+type Child struct {
+	// Pid is the process as this process sees it.
+	Pid int
+	// PidFD refers to the process that Start made. After a Forked record it is
+	// another process; see Next.
+	PidFD int
+	// Image identifies the executable, which /proc/PID/exe names until execve.
+	Image Image
+
+	program *program.Program
+	sync    int
+}
+
+// Image is the inode of a program's executable.
+type Image struct {
+	Dev uint64 `json:"dev"`
+	Ino uint64 `json:"ino"`
+}
+
+// Start runs p in a new process.
+func Start(p *program.Program, opts *Options) (*Child, error) {
+	image, err := encode(p)
+	if err != nil {
+		return nil, err
+	}
+	files, pair, err := opts.files(p)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(pair[1])
+	exe, err := kernel.Executable("adl-init", image, len(files))
+	if err != nil {
+		unix.Close(pair[0])
+		return nil, err
+	}
+	defer unix.Close(exe)
+	c := &Child{program: p, sync: pair[0], PidFD: -1}
+	var st unix.Stat_t
+	if err := unix.Fstat(exe, &st); err != nil {
+		unix.Close(pair[0])
+		return nil, fmt.Errorf("engine: stat executable: %w", err)
+	}
+	c.Image = Image{Dev: uint64(st.Dev), Ino: st.Ino}
+	// Not os.StartProcess: it costs a pidfd probe, a poller and a finalizer.
+	c.Pid, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(exe), []string{opts.Name}, &syscall.ProcAttr{
+		Files: files,
+		Sys: &syscall.SysProcAttr{
+			Cloneflags:  opts.Cloneflags,
+			UseCgroupFD: opts.CgroupFD >= 0,
+			CgroupFD:    opts.CgroupFD,
+			PidFD:       &c.PidFD,
+		},
+	})
+	if err != nil {
+		unix.Close(pair[0])
+		return nil, fmt.Errorf("clone: %w", err)
+	}
+	return c, nil
+}
+
+// files lays out the child's descriptors. The caller owns the pair, whose second
+// end is in the list.
+func (o *Options) files(p *program.Program) (files []uintptr, pair [2]int, err error) {
+	pair, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, pair, fmt.Errorf("engine: socketpair: %w", err)
+	}
+	files = append(make([]uintptr, 0, p.FirstFile+len(p.Files)), o.Files...)
+	if len(files) != p.FirstFile {
+		err = fmt.Errorf("engine: %d descriptors for a program that wants %d", len(files), p.FirstFile)
+	}
+	for _, name := range p.Files {
+		fd, ok := o.Named[name]
+		switch {
+		case name == Sync:
+			fd = pair[1]
+		case !ok:
+			err = fmt.Errorf("engine: no descriptor %q", name)
+		}
+		files = append(files, uintptr(fd))
+	}
+	if err != nil {
+		unix.Close(pair[0])
+		unix.Close(pair[1])
+	}
+	return files, pair, err
+}
+
+// Record is what a child reports.
+type Record struct {
+	// Barrier is the number of the barrier reached; valid where Forked is 0.
+	Barrier int
+	// Forked is the process that goes on in place of the one started.
+	Forked int
+	// File is a descriptor that came with the record, or -1. The receiver owns it.
+	File int
+}
+
+// Next waits for the child's next record. A fault comes back as a *Fault, the
+// success of execve as io.EOF.
+func (c *Child) Next() (Record, error) {
+	r := Record{File: -1}
+	var buf [8]byte
+	oob := make([]byte, unix.CmsgSpace(4))
+	n, oobn, _, _, err := kernel.Recvmsg(c.sync, buf[:], oob)
+	if oobn > 0 {
+		r.File = kernel.RightsFD(oob[:oobn])
+	}
+	switch {
+	case err == nil && n == 0, errors.Is(err, unix.ECONNRESET):
+		return r, io.EOF
+	case err != nil:
+		return r, fmt.Errorf("engine: read from init: %w", err)
+	case n != len(buf):
+		return r, fmt.Errorf("engine: init sent %d bytes", n)
+	}
+	return r, r.decode(buf, c.program)
+}
+
+// decode fills r from the eight bytes of a record, or returns the fault in them.
+func (r *Record) decode(buf [8]byte, p *program.Program) error {
+	first, second := binary.NativeEndian.Uint32(buf[:]), binary.NativeEndian.Uint32(buf[4:])
+	switch {
+	case first == Ready:
+		r.Barrier = int(second)
+	case second == 0:
+		r.Forked = int(first)
+	default:
+		return p.Fault(int(first), unix.Errno(second))
+	}
+	return nil
+}
+
+// Release lets the child go on from the barrier it waits at.
+func (c *Child) Release() error {
+	if _, err := unix.Write(c.sync, []byte{1}); err != nil {
+		return fmt.Errorf("engine: release init: %w", err)
+	}
+	return nil
+}
+
+// Close closes the child's descriptors. A child that waits at a barrier ends.
+func (c *Child) Close() {
+	unix.Close(c.sync)
+	if c.PidFD >= 0 {
+		unix.Close(c.PidFD)
+	}
+	c.PidFD = -1
+}
+
+// DecodeFault reads a fault record off the descriptor that a start request was
+// sent to. It returns nil at the end of file, which says that execve succeeded.
+func DecodeFault(fd int, p Faulter) error {
+	var buf [8]byte
+	n, err := kernel.Read(fd, buf[:])
+	switch {
+	case err == nil && n == 0, errors.Is(err, unix.ECONNRESET):
+		return nil
+	case err != nil:
+		return fmt.Errorf("engine: read from init: %w", err)
+	case n != len(buf):
+		return fmt.Errorf("engine: init sent %d bytes", n)
+	}
+	return p.Fault(int(binary.NativeEndian.Uint32(buf[:])), unix.Errno(binary.NativeEndian.Uint32(buf[4:])))
+}
+
+// Faulter explains a fault: a program, or what is left of one in a state file.
+type Faulter interface {
+	Fault(op int, errno unix.Errno) error
+}

@@ -1,0 +1,168 @@
+package program
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Verify reports the first way in which p could go wrong by itself, whatever the
+// kernel answers: a jump that leaves the program, a slot that is read before it
+// is written on some path, a reference outside the data, descriptors that would
+// stay open across execve, a path that runs off the end. A program that fails
+// here is a bug in the compiler, never in a spec.
+func (p *Program) Verify() error {
+	switch {
+	case len(p.Ops) == 0:
+		return errors.New("program: empty")
+	case len(p.Ops) > MaxOps:
+		return fmt.Errorf("program: %d ops, at most %d fit", len(p.Ops), MaxOps)
+	case len(p.SlotNames) > MaxSlots:
+		return fmt.Errorf("program: %d slots, at most %d fit", len(p.SlotNames), MaxSlots)
+	}
+	if first := &p.Ops[0]; first.Call != Test || first.Dst != FaultFD {
+		return errors.New("program: op 0 does not set the fault descriptor")
+	}
+	for _, r := range p.Relocs {
+		if int(r.At)+8 > len(p.Data) || int(r.To) >= len(p.Data) {
+			return fmt.Errorf("program: relocation %d -> %d lies outside the data", r.At, r.To)
+		}
+	}
+	return p.flow()
+}
+
+// facts is what is known on every path that reaches an op.
+type facts struct {
+	reached bool
+	sealed  bool // close_range has marked every descriptor close-on-exec
+	written [MaxSlots / 64]uint64
+}
+
+func (f *facts) set(s Slot)      { f.written[s/64] |= 1 << (s % 64) }
+func (f *facts) has(s Slot) bool { return f.written[s/64]&(1<<(s%64)) != 0 }
+
+// meet keeps what is known on both paths.
+func (f *facts) meet(g facts) {
+	if !f.reached {
+		*f = g
+		f.reached = true
+		return
+	}
+	f.sealed = f.sealed && g.sealed
+	for i := range f.written {
+		f.written[i] &= g.written[i]
+	}
+}
+
+// flow walks the ops once: jumps only go forward, so every predecessor of an op
+// has been seen when the op is.
+func (p *Program) flow() error {
+	at := make([]facts, len(p.Ops))
+	at[0].reached = true
+	at[0].set(Discard)
+	for i := range p.Ops {
+		op := &p.Ops[i]
+		if !at[i].reached {
+			return fmt.Errorf("program: op %d (%s) is never reached", i, op.Note)
+		}
+		if err := p.verifyArgs(op, &at[i]); err != nil {
+			return fmt.Errorf("program: op %d (%s): %w", i, op.Note, err)
+		}
+		failed, done := at[i], at[i]
+		failed.written[op.Dst/64] &^= 1 << (op.Dst % 64)
+		failed.set(Discard)
+		done.set(op.Dst)
+		for _, a := range op.Args {
+			for s := range a.Len {
+				if a.Kind == SlotAddr && a.Out {
+					done.set(Slot(a.Val) + Slot(s))
+				}
+			}
+		}
+		done.sealed = done.sealed || op.closesOnExec()
+		if !op.never() {
+			if err := join(at, i, op.Skip, done); err != nil {
+				return err
+			}
+		}
+		for _, t := range op.Tolerate {
+			if t.Errno == 0 {
+				continue
+			}
+			if err := join(at, i, t.Skip, failed); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func join(at []facts, i int, skip uint16, f facts) error {
+	to := i + 1 + int(skip)
+	if to >= len(at) {
+		return fmt.Errorf("program: op %d goes on at %d, behind the last op", i, to)
+	}
+	at[to].meet(f)
+	return nil
+}
+
+// never reports that nothing follows the op's success.
+func (op *Op) never() bool {
+	switch op.Call {
+	case unix.SYS_EXECVE, unix.SYS_EXIT_GROUP:
+		return true
+	case Test: // a test that no value passes only carries an error message
+		return op.Args[1] == (Arg{}) && op.Args[2].Kind == Imm && op.Args[2].Val != 0
+	}
+	return false
+}
+
+func (op *Op) closesOnExec() bool {
+	return op.Call == unix.SYS_CLOSE_RANGE && op.Args[2].Val == unix.CLOSE_RANGE_CLOEXEC
+}
+
+func (p *Program) verifyArgs(op *Op, f *facts) error {
+	if int(op.Dst) >= len(p.SlotNames) {
+		return fmt.Errorf("result slot %d does not exist", op.Dst)
+	}
+	if op.Call == unix.SYS_EXECVE && !f.sealed {
+		return errors.New("execve with descriptors that are not close-on-exec")
+	}
+	for n := range op.Args {
+		if err := p.verifyArg(&op.Args[n], f); err != nil {
+			return fmt.Errorf("argument %d: %w", n, err)
+		}
+	}
+	return nil
+}
+
+func (p *Program) verifyArg(a *Arg, f *facts) error {
+	switch a.Kind {
+	case Imm:
+	case Data:
+		if a.Val+uint64(a.Len) > uint64(len(p.Data)) {
+			return fmt.Errorf("data %d+%d lies outside %d bytes", a.Val, a.Len, len(p.Data))
+		}
+	case File:
+		if a.Val >= uint64(len(p.Files)) {
+			return fmt.Errorf("inherited descriptor %d does not exist", a.Val)
+		}
+	case SlotVal:
+		if a.Val >= uint64(len(p.SlotNames)) || !f.has(Slot(a.Val)) {
+			return fmt.Errorf("slot %d is read before it is written", a.Val)
+		}
+	case SlotAddr:
+		if a.Val+uint64(a.Len) > uint64(len(p.SlotNames)) {
+			return fmt.Errorf("slots %d+%d do not exist", a.Val, a.Len)
+		}
+		for s := range a.Len {
+			if !a.Out && !f.has(Slot(a.Val)+Slot(s)) {
+				return fmt.Errorf("slot %d is read before it is written", a.Val+uint64(s))
+			}
+		}
+	default:
+		return fmt.Errorf("unknown kind %d", a.Kind)
+	}
+	return nil
+}
