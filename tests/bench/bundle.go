@@ -1,0 +1,138 @@
+package main
+
+import (
+	"debug/elf"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// probeStatus is the exit status of the probe's program: a runtime that starts
+// nothing and exits with 0 does not pass.
+const probeStatus = 7
+
+// The scratch folder:
+//
+//	BASE/rootfs            busybox, shared by all containers, mounted read-only
+//	BASE/spec.json         config.json as `runc spec` writes it
+//	BASE/root-RUNTIME      --root
+//	BASE/RUNTIME-SLOT/KIND the bundles of one worker
+func rootfsDir(base string) string         { return filepath.Join(base, "rootfs") }
+func templateFile(base string) string      { return filepath.Join(base, "spec.json") }
+func stateDir(base, runtime string) string { return filepath.Join(base, "root-"+runtime) }
+
+// bundleArgs maps a bundle's name to its process.args.
+func bundleArgs() map[string][]string {
+	return map[string][]string{
+		"true":  {"/bin/true"},
+		"sleep": {"/bin/sleep", "1000"},
+		"probe": {"/bin/sh", "-c", fmt.Sprintf("exit %d", probeStatus)},
+	}
+}
+
+// makeRootfs fills BASE/rootfs. The mount points of the default spec exist, so
+// that no runtime has to make them.
+func makeRootfs(base, busybox string) error {
+	if err := checkStatic(busybox); err != nil {
+		return err
+	}
+	root := rootfsDir(base)
+	for _, d := range []string{"bin", "dev", "etc", "proc", "sys", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+			return err
+		}
+	}
+	data, err := os.ReadFile(busybox)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(root, "bin/busybox"), data, 0o755); err != nil {
+		return err
+	}
+	for _, applet := range []string{"true", "sleep", "sh"} {
+		if err := os.Symlink("busybox", filepath.Join(root, "bin", applet)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkStatic refuses a program that needs a dynamic loader.
+func checkStatic(path string) error {
+	f, err := elf.Open(path)
+	if err != nil {
+		return fmt.Errorf("-busybox %s: %w", path, err)
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			return fmt.Errorf("-busybox %s: not static (Debian package busybox-static)", path)
+		}
+	}
+	return nil
+}
+
+// makeTemplate writes BASE/spec.json: the default config.json, by whichever of
+// the runtimes can make it, runc first, so that all measure the same one.
+func makeTemplate(base string, paths map[string]string) error {
+	var errs error
+	for _, name := range []string{nameRunc, nameADL, nameCrun} {
+		cmd := exec.Command(paths[name], "spec")
+		cmd.Dir = base
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			return os.Rename(filepath.Join(base, "config.json"), templateFile(base))
+		}
+		errs = errors.Join(errs, fmt.Errorf("%s spec: %w: %s", paths[name], err, out))
+	}
+	return errs
+}
+
+// makeBundles writes the bundles of one worker below dir. The default spec is
+// kept but for the terminal, the program, the shared rootfs and the cgroup.
+func makeBundles(base, dir, cgroup string) error {
+	data, err := os.ReadFile(templateFile(base))
+	if err != nil {
+		return err
+	}
+	for kind, args := range bundleArgs() {
+		config, err := bundleConfig(data, args, rootfsDir(base), cgroup)
+		if err != nil {
+			return fmt.Errorf("%s: %w", templateFile(base), err)
+		}
+		b := filepath.Join(dir, kind)
+		if err := os.MkdirAll(b, 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(b, "config.json"), config, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bundleConfig changes the four fields. It works on the JSON objects, so that a
+// field this program does not know survives.
+func bundleConfig(template []byte, args []string, rootfs, cgroup string) ([]byte, error) {
+	var spec map[string]any
+	if err := json.Unmarshal(template, &spec); err != nil {
+		return nil, err
+	}
+	for section, fields := range map[string]map[string]any{
+		"process": {"args": args, "terminal": false},
+		"root":    {"path": rootfs},
+		"linux":   {"cgroupsPath": cgroup},
+	} {
+		object, ok := spec[section].(map[string]any)
+		if !ok {
+			return nil, fmt.Errorf("%s: missing", section)
+		}
+		for k, v := range fields {
+			object[k] = v
+		}
+	}
+	return json.MarshalIndent(spec, "", "\t")
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const cgroupRoot = "/sys/fs/cgroup"
+
+// hierarchies lists the roots of all cgroup hierarchies: the one mount of a v2
+// host, otherwise each mount below the tmpfs. Symlinks (cpu -> cpu,cpuacct)
+// are left out.
+func hierarchies() ([]string, error) {
+	if fsType(cgroupRoot) == unix.CGROUP2_SUPER_MAGIC {
+		return []string{cgroupRoot}, nil
+	}
+	entries, err := os.ReadDir(cgroupRoot)
+	if err != nil {
+		return nil, err
+	}
+	var dirs []string
+	for _, e := range entries {
+		if e.IsDir() {
+			dirs = append(dirs, filepath.Join(cgroupRoot, e.Name()))
+		}
+	}
+	return dirs, nil
+}
+
+// cgroupLayout names the host's layout: "v2", "hybrid" or "v1".
+func cgroupLayout() string {
+	switch {
+	case fsType(cgroupRoot) == unix.CGROUP2_SUPER_MAGIC:
+		return "v2"
+	case fsType(filepath.Join(cgroupRoot, "unified")) == unix.CGROUP2_SUPER_MAGIC:
+		return "hybrid"
+	default:
+		return "v1"
+	}
+}
+
+// hideUnified takes cgroup v2 out of the caller's mount namespace, if it is
+// mounted beside v1.
+func hideUnified() error {
+	if cgroupLayout() != "hybrid" {
+		return nil
+	}
+	if err := unix.Unmount(filepath.Join(cgroupRoot, "unified"), 0); err != nil {
+		return fmt.Errorf("umount %s/unified: %w", cgroupRoot, err)
+	}
+	return nil
+}
+
+// makeCgroup makes the parent of all containers' cgroups in every hierarchy, so
+// that the first container of the bench does not pay for it.
+func makeCgroup(name string) error {
+	dirs, err := hierarchies()
+	if err != nil {
+		return err
+	}
+	for _, d := range dirs {
+		if err := os.Mkdir(filepath.Join(d, name), 0o755); err != nil {
+			return err
+		}
+		for _, f := range []string{"cpuset.cpus", "cpuset.mems"} {
+			if err := inheritCpuset(d, name, f); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// inheritCpuset copies one of cgroup v1's cpuset files, which start empty and
+// must be filled before any process may enter.
+func inheritCpuset(root, name, file string) error {
+	target := filepath.Join(root, name, file)
+	have, err := os.ReadFile(target)
+	if errors.Is(err, os.ErrNotExist) || len(bytes.TrimSpace(have)) > 0 {
+		return nil // not this controller, or filled already
+	}
+	if err != nil {
+		return err
+	}
+	val, err := os.ReadFile(filepath.Join(root, file))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // v2: empty means the parent's
+	}
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(target, val, 0)
+}
+
+// cgroupsNamed lists the directories that cgroup name has in the hierarchies
+// the caller sees.
+func cgroupsNamed(name string) ([]string, error) {
+	dirs, err := hierarchies()
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, d := range dirs {
+		p := filepath.Join(d, name)
+		if _, err := os.Lstat(p); err == nil {
+			found = append(found, p)
+		}
+	}
+	return found, nil
+}
+
+// removeCgroup removes cgroup name and all below it from every hierarchy. It
+// retries for up to patience: a cgroup stays busy for a moment after its last
+// process was reaped.
+func removeCgroup(name string, patience time.Duration) error {
+	end := after(patience)
+	for {
+		err := removeCgroupOnce(name)
+		if err == nil || now() > end {
+			return err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func removeCgroupOnce(name string) error {
+	dirs, err := cgroupsNamed(name)
+	for _, d := range dirs {
+		// A runtime that takes the empty mount point of an unmounted hierarchy
+		// for a hierarchy leaves plain files there (crun 1.8 on a hybrid host).
+		if fsType(d) == unix.TMPFS_MAGIC {
+			err = errors.Join(err, os.RemoveAll(d))
+		} else {
+			err = errors.Join(err, removeCgroupTree(d))
+		}
+	}
+	return err
+}
+
+// removeCgroupTree removes children before parents; a cgroup's files go with
+// its directory.
+func removeCgroupTree(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.IsDir() {
+			err = errors.Join(err, removeCgroupTree(filepath.Join(dir, e.Name())))
+		}
+	}
+	if rerr := unix.Rmdir(dir); rerr != nil && rerr != unix.ENOENT {
+		err = errors.Join(err, fmt.Errorf("rmdir %s: %w", dir, rerr))
+	}
+	return err
+}
+
+// fsType is the file system's magic number, or 0 where path cannot be asked.
+func fsType(path string) int64 {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return 0
+	}
+	return int64(st.Type)
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+)
+
+// target is a bound of issue 2, "Speed and memory to reach". Against empty
+// means that the median itself is bounded and not a ratio of medians.
+type target struct {
+	key     key // Runtime is not used
+	against string
+	limit   float64
+}
+
+// targets lists all bounds for one at a time and n at once, back to back and
+// with gaps.
+func targets(n int, gapMS int64) []target {
+	var out []target
+	for _, gap := range []int64{0, gapMS} {
+		one := func(op, against string, limit float64) {
+			out = append(out, target{key{Op: op, Metric: latency, N: 1, GapMS: gap}, against, limit})
+		}
+		one(opRun, nameCrun, 0.6)
+		one(opRun, nameRunc, 0.25)
+		one(opCreate, nameCrun, 0.6)
+		one(opDelete, nameCrun, 0.6)
+		one(opDeleteForce, nameCrun, 0.6)
+		one(opVersion, nameCrun, 1)
+		for _, op := range []string{opRun, opCreate, opStart, opDelete, opDeleteForce} {
+			for _, metric := range []string{latency, wall} {
+				out = append(out, target{key{Op: op, Metric: metric, N: n, GapMS: gap}, nameCrun, 0.8})
+			}
+		}
+	}
+	return append(out, target{memoryKey(pss, ""), "", 64})
+}
+
+// missed says what is wrong with the samples for this target, or "". A series
+// that was not measured is a miss: a check that passes without data is none.
+func (t target) missed(s *samples) string {
+	value, ok := s.ratio(t.key, nameADL, t.against)
+	unit := " x " + t.against
+	if t.against == "" {
+		var sum summary
+		sum, ok = s.summary(t.key.with(nameADL))
+		value, unit = sum.Median, " KiB"
+	}
+	switch {
+	case !ok:
+		return fmt.Sprintf("%s: not measured (at most %.3g%s)", t.key, t.limit, unit)
+	case value > t.limit:
+		return fmt.Sprintf("%s: %.3g%s, at most %.3g", t.key, value, unit, t.limit)
+	default:
+		return ""
+	}
+}
+
+// missedTargets checks all of them.
+func missedTargets(s *samples, n int, gapMS int64) []string {
+	var out []string
+	for _, t := range targets(n, gapMS) {
+		if m := t.missed(s); m != "" {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// String names a series without its runtime, as in "create, 8 at once (batch),
+// 40 ms gaps".
+func (k key) String() string {
+	if k.Metric == pss || k.Metric == rss {
+		return "waiting init, " + k.Metric
+	}
+	return k.Op + ", " + k.atOnce() + ", " + k.gaps()
+}
+
+func (k key) atOnce() string {
+	switch {
+	case k.N == 1:
+		return "one at a time"
+	case k.Metric == wall:
+		return fmt.Sprintf("%d at once (batch)", k.N)
+	default:
+		return fmt.Sprintf("%d at once (each)", k.N)
+	}
+}
+
+func (k key) gaps() string {
+	if k.GapMS == 0 {
+		return "back to back"
+	}
+	return fmt.Sprintf("%d ms gaps", k.GapMS)
+}
