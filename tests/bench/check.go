@@ -1,8 +1,6 @@
 package main
 
-import (
-	"fmt"
-)
+import "fmt"
 
 // target is a bound of issue 2, "Speed and memory to reach". Against empty
 // means that the median itself is bounded and not a ratio of medians.
@@ -35,35 +33,35 @@ func targets(n int, gapMS int64) []target {
 	return append(out, target{memoryKey(pss, ""), "", 64})
 }
 
-// missed says what is wrong with the samples for this target, or "". A series
-// that was not measured is a miss: a check that passes without data is none.
-func (t target) missed(s *samples) string {
-	value, ok := s.ratio(t.key, nameADL, t.against)
-	unit := " x " + t.against
+// String names the target.
+func (t target) String() string {
 	if t.against == "" {
-		var sum summary
-		sum, ok = s.summary(t.key.with(nameADL))
-		value, unit = sum.Median, " KiB"
+		return fmt.Sprintf("%s: at most %.3g KiB", t.key, t.limit)
 	}
-	switch {
-	case !ok:
-		return fmt.Sprintf("%s: not measured (at most %.3g%s)", t.key, t.limit, unit)
-	case value > t.limit:
-		return fmt.Sprintf("%s: %.3g%s, at most %.3g", t.key, value, unit, t.limit)
-	default:
-		return ""
-	}
+	return fmt.Sprintf("%s: at most %.3g x %s", t.key, t.limit, t.against)
 }
 
-// missedTargets checks all of them.
-func missedTargets(s *samples, n int, gapMS int64) []string {
-	var out []string
+// value is what the target bounds; ok is false when it was not measured.
+func (t target) value(s *samples) (v float64, ok bool) {
+	if t.against != "" {
+		return s.ratio(t.key, nameADL, t.against)
+	}
+	sum, ok := s.summary(t.key.with(nameADL))
+	return sum.Median, ok
+}
+
+// checkTargets lists the targets that are missed, and those that have no
+// samples: a check that passes without data is none.
+func checkTargets(s *samples, n int, gapMS int64) (missed, unmeasured []string) {
 	for _, t := range targets(n, gapMS) {
-		if m := t.missed(s); m != "" {
-			out = append(out, m)
+		switch v, ok := t.value(s); {
+		case !ok:
+			unmeasured = append(unmeasured, t.String())
+		case v > t.limit:
+			missed = append(missed, fmt.Sprintf("%s, is %.3g", t, v))
 		}
 	}
-	return out
+	return missed, unmeasured
 }
 
 // String names a series without its runtime, as in "create, 8 at once (batch),

@@ -11,10 +11,6 @@ import (
 	"time"
 )
 
-// patience bounds a worker's answer: a command's timeout, its repetition for
-// the message, and the checks.
-const patience = 3 * commandTimeout
-
 // client is the bench's end of one worker.
 type client struct {
 	cmd      *exec.Cmd
@@ -23,6 +19,9 @@ type client struct {
 	in       *json.Decoder
 	out      *json.Encoder
 	stderr   bytes.Buffer
+	// patience bounds the worker's answer: a command's timeout, its repetition
+	// for the message, and the checks, which take some seconds at most.
+	patience time.Duration
 }
 
 // startWorker starts this program as a worker in a mount namespace of its own
@@ -40,7 +39,7 @@ func startWorker(s setup) (*client, error) {
 	}
 	defer theirReplies.Close()
 
-	c := &client{requests: requests, replies: replies}
+	c := &client{requests: requests, replies: replies, patience: 2*s.Timeout + 20*time.Second}
 	c.in, c.out = json.NewDecoder(replies), json.NewEncoder(requests)
 	c.cmd = exec.Command("/proc/self/exe", workerArg)
 	c.cmd.Stderr = &c.stderr
@@ -63,7 +62,7 @@ func (c *client) ask(question any) (reply, error) {
 	if err := c.out.Encode(question); err != nil {
 		return r, fmt.Errorf("worker: %w", err)
 	}
-	if err := c.replies.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.replies.SetReadDeadline(time.Now().Add(c.patience)); err != nil {
 		return r, err
 	}
 	if err := c.in.Decode(&r); err != nil {
@@ -80,7 +79,7 @@ func (c *client) ask(question any) (reply, error) {
 func (c *client) close() error {
 	c.requests.Close()
 	defer c.replies.Close()
-	hang := time.AfterFunc(patience, func() { _ = c.cmd.Process.Kill() })
+	hang := time.AfterFunc(c.patience, func() { _ = c.cmd.Process.Kill() })
 	defer hang.Stop()
 	if err := c.cmd.Wait(); err != nil {
 		return fmt.Errorf("worker: %w: %s", err, bytes.TrimSpace(c.stderr.Bytes()))

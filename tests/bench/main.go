@@ -26,7 +26,7 @@ const (
 const workerArg = "bench-worker"
 
 // errMissed says that -check found a missed target; the list was printed.
-var errMissed = errors.New("speed or memory targets missed")
+var errMissed = errors.New("speed or memory targets missed or not measured")
 
 // options is the command line.
 type options struct {
@@ -41,6 +41,7 @@ type options struct {
 	reps     int               // repetitions of the one-at-a-time cells in each round
 	parallel int               // containers at once in the parallel cells
 	gap      time.Duration     // idle time before a command in the cells with gaps
+	timeout  time.Duration     // after which a command counts as hanging
 	check    bool              // fail when a target is missed
 }
 
@@ -76,7 +77,7 @@ func benchMain(args []string) error {
 	if err := rep.write(os.Stdout, opts.out); err != nil {
 		return err
 	}
-	if opts.check && len(rep.Missed) > 0 {
+	if opts.check && len(rep.Missed)+len(rep.Unmeasured) > 0 {
 		return errMissed
 	}
 	return nil
@@ -111,6 +112,7 @@ func parseFlags(args []string) (*options, error) {
 	fs.IntVar(&opts.reps, "reps", 3, "repetitions of one-at-a-time cells in a round")
 	fs.IntVar(&opts.parallel, "parallel", 8, "containers at once")
 	fs.DurationVar(&opts.gap, "gap", 40*time.Millisecond, "idle gap")
+	fs.DurationVar(&opts.timeout, "timeout", 20*time.Second, "a command that takes longer has failed")
 	fs.BoolVar(&opts.check, "check", false, "fail when a target is missed")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
@@ -126,8 +128,8 @@ func parseFlags(args []string) (*options, error) {
 // resolve checks the values and replaces every executable by its full path, so
 // that no PATH search is part of a measurement.
 func (o *options) resolve() error {
-	if o.rounds < 1 || o.reps < 1 || o.parallel < 2 || o.gap <= 0 {
-		return errors.New("-rounds and -reps must be at least 1, -parallel at least 2, -gap above 0")
+	if o.rounds < 1 || o.reps < 1 || o.parallel < 2 || o.gap < time.Millisecond || o.timeout <= 0 {
+		return errors.New("-rounds and -reps must be at least 1, -parallel at least 2, -gap at least 1ms, -timeout above 0")
 	}
 	for _, op := range o.ops {
 		if !slices.Contains(allOps(), op) {

@@ -83,7 +83,7 @@ func (r *report) panels(n int) []panel {
 		}
 	}
 	if m := memoryKey(pss, ""); n > 1 && slices.Contains(have, m) {
-		out = append(out, panel{"memory of the waiting init", "KiB", []group{
+		out = append(out, panel{"waiting init, memory", "KiB", []group{
 			{"PSS", m}, {"RSS", memoryKey(rss, "")}}})
 	}
 	return out
@@ -96,7 +96,7 @@ func (k key) short() string {
 	return fmt.Sprintf("%d at once", k.N)
 }
 
-// color of the runtime with this index: ours stands out, the peers are calm.
+// color of a runtime: ours stands out, the peers are calm.
 func color(name string) string {
 	switch name {
 	case nameADL:
@@ -174,15 +174,15 @@ func (r *report) highest(p panel) float64 {
 	return top
 }
 
-// axisStep is a round distance (1, 2 or 5 times a power of ten) that gives four
+// axisStep is a round distance (1, 2 or 5 times a power of ten) that gives three
 // to nine marks up to top.
 func axisStep(top float64) float64 {
 	if top <= 0 {
 		return 1
 	}
-	unit := math.Pow(10, math.Floor(math.Log10(top/4)))
+	unit := math.Pow(10, math.Floor(math.Log10(top/3)))
 	for _, m := range []float64{5, 2} {
-		if top/(unit*m) >= 4 {
+		if top/(unit*m) >= 3 {
 			return unit * m
 		}
 	}

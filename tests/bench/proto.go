@@ -28,6 +28,8 @@ type setup struct {
 	Base    string // the scratch folder, shared by all workers
 	Cgroup  string // cgroup below every hierarchy's root, shared by all workers
 	Hide    bool   // unmount cgroup v2 where the layout is hybrid
+	// Timeout ends a command that hangs; its step has failed then.
+	Timeout time.Duration
 }
 
 // request asks for one step.

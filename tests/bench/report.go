@@ -21,6 +21,8 @@ type report struct {
 	Results []result `json:"results"`
 	Ratios  []ratios `json:"ratios"`
 	Missed  []string `json:"missed_targets"`
+	// Unmeasured lists the targets that -ops or -runtimes left without samples.
+	Unmeasured []string `json:"unmeasured_targets"`
 
 	samples  *samples
 	runtimes []string
@@ -65,7 +67,7 @@ func (r *report) finish() {
 			r.Ratios = append(r.Ratios, q)
 		}
 	}
-	r.Missed = missedTargets(r.samples, r.parallel, r.gapMS)
+	r.Missed, r.Unmeasured = checkTargets(r.samples, r.parallel, r.gapMS)
 }
 
 // write prints the tables to w and writes bench.md, bench.json and bench.svg to
@@ -139,12 +141,14 @@ func (r *report) heading() []string {
 }
 
 func (r *report) verdict() []string {
-	if len(r.Missed) == 0 {
-		return []string{"All targets of issue 2 are met."}
+	total := len(targets(r.parallel, r.gapMS))
+	out := []string{fmt.Sprintf("Of the %d targets of issue 2, %d are met, %d missed, %d not measured.",
+		total, total-len(r.Missed)-len(r.Unmeasured), len(r.Missed), len(r.Unmeasured))}
+	if len(r.Missed) > 0 {
+		out = append(out, "")
 	}
-	out := []string{"Targets missed:", ""}
 	for _, m := range r.Missed {
-		out = append(out, "- "+m)
+		out = append(out, "- missed: "+m)
 	}
 	return out
 }

@@ -72,7 +72,7 @@ func (r *rig) startWorkers(ctx context.Context, opts *options, name string) erro
 		}
 		c, err := startWorker(setup{
 			Runtime: name, Path: opts.paths[name], Slot: slot,
-			Base: r.base, Cgroup: r.cgroup, Hide: slices.Contains(opts.hide, name),
+			Base: r.base, Cgroup: r.cgroup, Hide: slices.Contains(opts.hide, name), Timeout: opts.timeout,
 		})
 		if err != nil {
 			return err

@@ -16,9 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// commandTimeout ends a command that hangs; its step has failed then.
-const commandTimeout = 20 * time.Second
-
 // worker runs the commands of one runtime, one container at a time.
 type worker struct {
 	setup
@@ -148,7 +145,7 @@ func (w *worker) timed(q request, status int, check func() error) (reply, error)
 		return reply{}, err
 	}
 	if !ws.Exited() || ws.ExitStatus() != status {
-		return reply{}, w.explain(argv, ws)
+		return reply{}, w.explain(argv, ws, status)
 	}
 	return reply{Start: start, End: end}, check()
 }
@@ -166,19 +163,18 @@ func (w *worker) launch(argv []string) (start, end int64, ws unix.WaitStatus, er
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	hang := time.AfterFunc(commandTimeout, func() { _ = unix.Kill(-pid, unix.SIGKILL) })
+	hang := time.AfterFunc(w.Timeout, func() { _ = unix.Kill(-pid, unix.SIGKILL) })
 	ws, err = waitPid(pid)
 	end = now()
 	if !hang.Stop() {
-		return 0, 0, 0, fmt.Errorf("killed after %v", commandTimeout)
+		return 0, 0, 0, fmt.Errorf("killed after %v", w.Timeout)
 	}
 	return start, end, ws, err
 }
 
 // explain runs a failed command once more, now with its messages caught: the
 // timed run has /dev/null there because runtimes treat it specially.
-func (w *worker) explain(argv []string, ws unix.WaitStatus) error {
-	// Pdeathsig and CommandContext are not needed: a hang ends as any other.
+func (w *worker) explain(argv []string, ws unix.WaitStatus, want int) error {
 	var messages bytes.Buffer
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env, cmd.SysProcAttr = w.env, &syscall.SysProcAttr{Setpgid: true}
@@ -187,15 +183,15 @@ func (w *worker) explain(argv []string, ws unix.WaitStatus) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	hang := time.AfterFunc(commandTimeout, func() { _ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL) })
+	hang := time.AfterFunc(w.Timeout, func() { _ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL) })
 	defer hang.Stop()
 	again := cmd.Wait()
 	how := fmt.Sprintf("exit status %d", ws.ExitStatus())
 	if ws.Signaled() {
 		how = "killed by " + ws.Signal().String()
 	}
-	return fmt.Errorf("%q: %s; run again for its messages (%v): %s",
-		argv, how, again, bytes.TrimSpace(messages.Bytes()))
+	return fmt.Errorf("%q: %s instead of %d; run again for its messages (%v): %s",
+		argv, how, want, again, bytes.TrimSpace(messages.Bytes()))
 }
 
 // checkCreated takes the init from the pid file and reaps it when it ends, as

@@ -1,0 +1,240 @@
+package main
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestQuantiles(t *testing.T) {
+	s := newSamples()
+	k := key{Op: opRun, Metric: latency, N: 1, Runtime: nameADL}
+	if _, ok := s.summary(k); ok {
+		t.Error("an empty series has a summary")
+	}
+	for i := range 20 { // 20 .. 1, unsorted on purpose
+		s.add(k, float64(20-i))
+	}
+	got, _ := s.summary(k)
+	want := summary{Samples: 20, Min: 1, Median: 10.5, P95: 19}
+	if got != want {
+		t.Errorf("summary = %+v, want %+v", got, want)
+	}
+	if m := median([]float64{1, 2, 9}); m != 2 {
+		t.Errorf("median of three = %v, want the middle one", m)
+	}
+	if q := quantile([]float64{5}, 0.95); q != 5 {
+		t.Errorf("quantile of one = %v, want it", q)
+	}
+}
+
+// Every runtime must follow every other one equally often.
+func TestOrderWalksAllPermutations(t *testing.T) {
+	seen := make(map[string]int)
+	for turn := range 12 {
+		seen[fmt.Sprint(order([]string{"a", "b", "c"}, turn))]++
+	}
+	if len(seen) != 6 {
+		t.Fatalf("%d permutations, want 6: %v", len(seen), seen)
+	}
+	for p, n := range seen {
+		if n != 2 {
+			t.Errorf("%s came %d times in 12 turns, want 2", p, n)
+		}
+	}
+}
+
+func TestCyclesTimeOnlyWhatIsWanted(t *testing.T) {
+	var timed []string
+	for _, c := range cycles([]string{opStart}) {
+		for _, s := range c.steps {
+			if s.timed {
+				timed = append(timed, s.name)
+			}
+		}
+	}
+	if !slices.Equal(timed, []string{opStart}) {
+		t.Errorf("timed = %v, want start only", timed)
+	}
+}
+
+func TestParseRollup(t *testing.T) {
+	const text = `55d0c7a00000-7ffd1e5f3000 ---p 00000000 00:00 0                          [rollup]
+Rss:                2220 kB
+Pss:                 905 kB
+Pss_Dirty:           412 kB
+Shared_Clean:       1456 kB
+`
+	p, r, err := parseRollup(text)
+	if p != 905 || r != 2220 || err != nil {
+		t.Errorf("parseRollup = %d, %d, %v", p, r, err)
+	}
+	// A process without memory (a zombie) has an empty file.
+	if _, _, err := parseRollup(""); err == nil {
+		t.Error("an empty file gives no error")
+	}
+}
+
+func TestParentOf(t *testing.T) {
+	for text, want := range map[string]int{
+		"7 (sleep) S 12 7 7 0":         12,
+		"7 (a) S 1 (b) S 12 7 7 0":     12, // the command is "a) S 1 (b"
+		"7 (x":                         0,
+		"":                             0,
+		"7 (sh) Z 4194304 7 7 0 -1 41": 4194304,
+	} {
+		if got := parentOf([]byte(text)); got != want {
+			t.Errorf("parentOf(%q) = %d, want %d", text, got, want)
+		}
+	}
+}
+
+func TestBundleConfig(t *testing.T) {
+	const template = `{"process":{"terminal":true,"args":["sh"],"cwd":"/"},
+		"root":{"path":"rootfs","readonly":true},"linux":{"maskedPaths":["/proc/keys"]},"new":1}`
+	got, err := bundleConfig([]byte(template), []string{"/bin/true"}, "/r", "/c/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"process":{"terminal":false,"args":["/bin/true"],"cwd":"/"},
+		"root":{"path":"/r","readonly":true},"linux":{"maskedPaths":["/proc/keys"],"cgroupsPath":"/c/1"},"new":1}`
+	var g, w any
+	if err := errors.Join(json.Unmarshal(got, &g), json.Unmarshal([]byte(want), &w)); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(w, g); d != "" {
+		t.Errorf("config (-want +got):\n%s", d)
+	}
+	if _, err := bundleConfig([]byte(`{"process":{},"root":{}}`), nil, "", ""); err == nil {
+		t.Error("a spec without linux gives no error")
+	}
+}
+
+// fill gives every condition of all operations one sample for each runtime.
+func fill(ms map[string]float64, kib float64) *samples {
+	s := newSamples()
+	for name, v := range ms {
+		for _, op := range allOps() {
+			for _, gap := range []int64{0, 40} {
+				s.add(key{op, latency, 1, gap, name}, v)
+				s.add(key{op, latency, 8, gap, name}, v)
+				s.add(key{op, wall, 8, gap, name}, v)
+			}
+		}
+		s.add(memoryKey(pss, name), kib)
+		s.add(memoryKey(rss, name), 2*kib)
+	}
+	return s
+}
+
+func TestTargets(t *testing.T) {
+	missed, unmeasured := checkTargets(fill(map[string]float64{nameADL: 6, nameCrun: 10, nameRunc: 24}, 64), 8, 40)
+	if len(missed)+len(unmeasured) != 0 {
+		t.Errorf("bounds that are reached exactly: missed %q, unmeasured %q", missed, unmeasured)
+	}
+	s := fill(map[string]float64{nameADL: 6.1, nameCrun: 10, nameRunc: 24}, 65)
+	missed, _ = checkTargets(s, 8, 40)
+	want := []string{
+		"run, one at a time, back to back: at most 0.6 x crun, is 0.61",
+		"run, one at a time, back to back: at most 0.25 x runc, is 0.254",
+		"create, one at a time, back to back: at most 0.6 x crun, is 0.61",
+		"delete, one at a time, back to back: at most 0.6 x crun, is 0.61",
+		"delete-force, one at a time, back to back: at most 0.6 x crun, is 0.61",
+		"run, one at a time, 40 ms gaps: at most 0.6 x crun, is 0.61",
+		"run, one at a time, 40 ms gaps: at most 0.25 x runc, is 0.254",
+		"create, one at a time, 40 ms gaps: at most 0.6 x crun, is 0.61",
+		"delete, one at a time, 40 ms gaps: at most 0.6 x crun, is 0.61",
+		"delete-force, one at a time, 40 ms gaps: at most 0.6 x crun, is 0.61",
+		"waiting init, pss: at most 64 KiB, is 65",
+	}
+	if d := cmp.Diff(want, missed); d != "" {
+		t.Errorf("missed (-want +got):\n%s", d)
+	}
+	_, unmeasured = checkTargets(newSamples(), 8, 40)
+	if len(unmeasured) != len(targets(8, 40)) {
+		t.Errorf("without samples %d targets are unmeasured, want all %d", len(unmeasured), len(targets(8, 40)))
+	}
+}
+
+func testReport() *report {
+	r := &report{
+		Tools:    []tool{{nameADL, "adl-runtime version <1>", 4e6}, {nameCrun, "crun version 1", 5e5}},
+		samples:  fill(map[string]float64{nameADL: 5.5, nameCrun: 9.25}, 28),
+		runtimes: []string{nameADL, nameCrun}, parallel: 8, gapMS: 40,
+	}
+	r.finish()
+	return r
+}
+
+func TestReportTables(t *testing.T) {
+	var md strings.Builder
+	testReport().markdown(&md)
+	for _, want := range []string{
+		"| operation | at once | gaps | adl | crun | adl/crun |\n|---|---|---|---|---|---|\n",
+		"| run | one at a time | back to back | 5.50 / 5.50 / 5.50 | 9.25 / 9.25 / 9.25 | 0.595 |\n",
+		"| run | 8 at once (batch) | 40 ms gaps | 5.50 / 5.50 / 5.50 | 9.25 / 9.25 / 9.25 | 0.595 |\n",
+		"| PSS | 28 / 28 / 28 | 28 / 28 / 28 | 1.000 |\n",
+	} {
+		if !strings.Contains(md.String(), want) {
+			t.Errorf("no %q in\n%s", want, md.String())
+		}
+	}
+}
+
+// The plot is well-formed and has one bar for each runtime and condition.
+func TestPlot(t *testing.T) {
+	r := testReport()
+	svg := r.plot()
+	d := xml.NewDecoder(strings.NewReader(svg))
+	for {
+		if _, err := d.Token(); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatalf("%v in\n%s", err, svg)
+		}
+	}
+	bars := 0
+	for _, p := range append(r.panels(1), r.panels(8)...) {
+		bars += len(p.groups) * len(r.runtimes)
+	}
+	whiskers := strings.Count(svg, "<path ")
+	if want := (6*2 + 6*2 + 2) * 2; bars != want || whiskers != want {
+		t.Errorf("%d bars, %d whiskers, want %d", bars, whiskers, want)
+	}
+}
+
+func TestAxisStep(t *testing.T) {
+	for _, top := range []float64{0.31, 1, 5.85, 9.9, 54, 111, 187, 9876} {
+		if marks := top / axisStep(top); marks < 3 || marks > 9 {
+			t.Errorf("axisStep(%v) = %v: %.1f marks", top, axisStep(top), marks)
+		}
+	}
+}
+
+func TestParseFlagsRefuses(t *testing.T) {
+	for _, args := range [][]string{
+		{"-rounds", "0"}, {"-parallel", "1"}, {"-gap", "0s"}, {"-timeout", "0s"},
+		{"-ops", "run,stop"}, {"-runtimes", "adl,youki"}, {"-runtimes", "adl", "-adl", "/nonexistent"},
+	} {
+		if _, err := parseFlags(args); err == nil {
+			t.Errorf("%v is accepted", args)
+		}
+	}
+}
+
+func TestSleepUntil(t *testing.T) {
+	at := after(3 * time.Millisecond)
+	sleepUntil(at)
+	if late := now() - at; late < 0 {
+		t.Errorf("woke %v early", time.Duration(-late))
+	}
+	sleepUntil(0) // the past: returns at once
+}
