@@ -107,6 +107,7 @@ func TestProcess_SocketWithoutTerminalIsRefused(t *testing.T) {
 
 func TestProcess_RunWithATerminal(t *testing.T) {
 	t.Parallel()
+	h.NotFor(t, "crun", "crun 1.8.1 starts the process before it copies the window size")
 	b := h.New(t, h.Terminal(0, 0), h.Sh("tty; stty size; read line; echo got:$line; stty size; exit 6"))
 	console, slave := h.OpenPTY(t)
 	console.SetSize(20, 70)

@@ -157,6 +157,23 @@ func (r Result) Fails(t testing.TB, text string) Result {
 	return r
 }
 
+// Refused fails the test unless the command failed and said why. Of this project's
+// runtime it expects status 1 and one line that contains field, in the spec's own
+// words; of runc it expects status 1 and its own text; of crun any message.
+func (r Result) Refused(t testing.TB, field, runc string) Result {
+	t.Helper()
+	switch Reference() {
+	case "runc":
+		return r.Fails(t, runc)
+	case "crun":
+		if r.Code == 0 || r.Stderr == "" {
+			t.Errorf("exit status %d, stderr %q", r.Code, r.Stderr)
+		}
+		return r
+	}
+	return r.Fails(t, field).OneLine(t)
+}
+
 // OneLine fails the test unless standard error is exactly one line.
 func (r Result) OneLine(t testing.TB) Result {
 	t.Helper()
@@ -325,4 +342,24 @@ func (b *Bundle) Adopt(id, pidFile string) *Container {
 	Must(b.t, err)
 	b.pids = append(b.pids, pid)
 	return &Container{Cmd: &Cmd{t: b.t}, ID: id, Pid: pid, b: b}
+}
+
+// AdoptProcesses has the cleanup reap every process that is in the bundle's cgroup
+// now: without a pid namespace they become children of the test process once init
+// is gone. It returns their number.
+func (b *Bundle) AdoptProcesses() int {
+	b.t.Helper()
+	found := map[int]bool{}
+	for _, dir := range cgroupsNamed(b.Cgroup[1:]) {
+		for _, line := range Lines(readSoFar(filepath.Join(dir, "cgroup.procs"))) {
+			pid, err := strconv.Atoi(line)
+			Must(b.t, err)
+			found[pid] = true
+		}
+	}
+	for pid := range found {
+		b.forget(pid)
+		b.pids = append(b.pids, pid)
+	}
+	return len(found)
 }
