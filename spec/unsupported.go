@@ -1,0 +1,76 @@
+package spec
+
+import (
+	"fmt"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// unsupported refuses what this runtime does not do, because a container that
+// silently lacks a part of its configuration is worse than none. To support
+// something, delete its line. It runs after checkPresent.
+func unsupported(s *specs.Spec) error {
+	p, l := s.Process, s.Linux
+	for _, f := range [...]struct {
+		set   bool
+		field string
+		what  string
+	}{
+		{p.ApparmorProfile != "", "process.apparmorProfile", "AppArmor profiles are not supported yet"},
+		{p.SelinuxLabel != "", "process.selinuxLabel", "SELinux labels are not supported yet"},
+		{p.Scheduler != nil, "process.scheduler", "scheduler attributes are not supported yet"},
+		{p.IOPriority != nil, "process.ioPriority", "I/O priorities are not supported yet"},
+		{p.ExecCPUAffinity != nil, "process.execCPUAffinity", "CPU affinity is not supported yet"},
+
+		{len(l.UIDMappings) > 0, "linux.uidMappings", "user namespaces are not supported yet"},
+		{len(l.GIDMappings) > 0, "linux.gidMappings", "user namespaces are not supported yet"},
+		{len(l.TimeOffsets) > 0, "linux.timeOffsets", "time namespaces are not supported yet"},
+		{l.Seccomp != nil, "linux.seccomp", "seccomp filters are not supported yet"},
+		{l.MountLabel != "", "linux.mountLabel", "SELinux labels are not supported yet"},
+		{l.IntelRdt != nil, "linux.intelRdt", "Intel RDT is not supported yet"},
+		{l.MemoryPolicy != nil, "linux.memoryPolicy", "memory policies are not supported yet"},
+		{len(l.NetDevices) > 0, "linux.netDevices", "moving network devices is not supported yet"},
+
+		{s.VM != nil, "vm", "virtual machines are not supported"},
+		{s.Windows != nil, "windows", "only Linux is supported"},
+		{s.Solaris != nil, "solaris", "only Linux is supported"},
+		{s.ZOS != nil, "zos", "only Linux is supported"},
+		{s.FreeBSD != nil, "freebsd", "only Linux is supported"},
+		{p.CommandLine != "", "process.commandLine", "only Windows has it, use process.args"},
+		{p.User.Username != "", "process.user.username", "only Windows has it, use process.user.uid"},
+	} {
+		if f.set {
+			return fmt.Errorf("%s: %s", f.field, f.what)
+		}
+	}
+	return firstError(unsupportedNamespaces(s), unsupportedMounts(s))
+}
+
+func unsupportedNamespaces(s *specs.Spec) error {
+	for i, ns := range s.Linux.Namespaces {
+		switch ns.Type {
+		case specs.UserNamespace, specs.TimeNamespace:
+			return fmt.Errorf("linux.namespaces[%d].type %q: %s namespaces are not supported yet", i, ns.Type, ns.Type)
+		}
+	}
+	return nil
+}
+
+func unsupportedMounts(s *specs.Spec) error {
+	const what = "id-mapped mounts are not supported yet"
+	for i := range s.Mounts {
+		m := &s.Mounts[i]
+		switch {
+		case len(m.UIDMappings) > 0:
+			return fmt.Errorf("mounts[%d].uidMappings: %s", i, what)
+		case len(m.GIDMappings) > 0:
+			return fmt.Errorf("mounts[%d].gidMappings: %s", i, what)
+		}
+		for j, o := range m.Options {
+			if o == "idmap" || o == "ridmap" {
+				return fmt.Errorf("mounts[%d].options[%d] %q: %s", i, j, o, what)
+			}
+		}
+	}
+	return nil
+}
