@@ -5,10 +5,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const cgroupTop = "/sys/fs/cgroup"
@@ -26,6 +29,31 @@ func (b *Bundle) cleanup() {
 		}
 	}
 	b.CheckNothingLeft()
+	b.sweep()
+}
+
+// sweep removes what a faulty runtime left, so that one failure does not make
+// others: processes in the bundle's own cgroup, its mounts and its cgroups.
+func (b *Bundle) sweep() {
+	dirs := cgroupsNamed(b.Cgroup[1:])
+	for _, dir := range dirs {
+		for _, line := range Lines(readSoFar(filepath.Join(dir, "cgroup.procs"))) {
+			if pid, err := strconv.Atoi(line); err == nil && pid > 1 {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+	}
+	for _, point := range mountsUnder(filepath.Dir(b.Dir)) {
+		_ = unix.Unmount(point, unix.MNT_DETACH)
+	}
+	for _, dir := range slices.Backward(dirs) { // children come after their parents
+		for range 100 {
+			if err := unix.Rmdir(dir); err != unix.EBUSY {
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
 }
 
 // CheckNothingLeft fails the test for each process, mount, cgroup directory and
