@@ -1,0 +1,134 @@
+package runtime
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// console joins the caller's terminal to the container's: bytes both ways, and
+// the size. Nil is a container without a terminal; its methods then do nothing.
+type console struct {
+	master       *os.File
+	host         *os.File      // the caller's terminal, for its size; nil if there is none
+	stdin        *os.File      // set to raw mode if saved is not nil
+	saved        *unix.Termios // stdin's mode to go back to
+	exited, done chan struct{}
+}
+
+const (
+	// reopenPause is how long to leave a terminal that no process has open: one
+	// that ends its last process and then starts another (systemd) reopens it.
+	reopenPause = 10 * time.Millisecond
+	// drainLimit is how long output may still come after init ended, from
+	// processes of a shared pid namespace that hold the terminal.
+	drainLimit = 200 * time.Millisecond
+)
+
+// attachConsole takes over master, the container's end of its terminal, and
+// copies until close. The caller's terminal is put into raw mode only if it is
+// stdin: else the keys that interrupt would neither interrupt nor be read.
+func (a *app) attachConsole(master *os.File) *console {
+	if master == nil {
+		return nil
+	}
+	t := &console{master: master, stdin: a.stdin, exited: make(chan struct{}), done: make(chan struct{})}
+	for _, f := range []*os.File{a.stderr, a.stdout, a.stdin} {
+		if isTerminal(f) {
+			t.host = f
+		}
+	}
+	if t.host == a.stdin {
+		t.saved = makeRaw(a.stdin)
+	}
+	go t.copyIn()
+	go t.copyOut(a.stdout)
+	return t
+}
+
+// close waits for the output that is left, restores the caller's terminal and
+// closes the master.
+func (t *console) close() {
+	if t == nil {
+		return
+	}
+	close(t.exited)
+	select {
+	case <-t.done:
+	case <-time.After(drainLimit):
+	}
+	if t.saved != nil {
+		unix.IoctlSetTermios(int(t.stdin.Fd()), unix.TCSETS, t.saved)
+	}
+	t.master.Close()
+}
+
+// resize gives the container's terminal the size of the caller's.
+func (t *console) resize() {
+	if t == nil || t.host == nil {
+		return
+	}
+	if ws, err := unix.IoctlGetWinsize(int(t.host.Fd()), unix.TIOCGWINSZ); err == nil {
+		unix.IoctlSetWinsize(int(t.master.Fd()), unix.TIOCSWINSZ, ws)
+	}
+}
+
+// copyIn ends with stdin, or with the process: a read of a terminal cannot be
+// called off. The end of stdin is not passed on; a terminal has none.
+func (t *console) copyIn() {
+	buf := make([]byte, 4<<10)
+	for {
+		n, err := t.stdin.Read(buf)
+		if n > 0 {
+			if _, err := t.master.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// copyOut copies what the container writes. A reader that went away does not
+// stop it, so that the container is not held up by a full terminal.
+func (t *console) copyOut(to *os.File) {
+	defer close(t.done)
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := t.master.Read(buf)
+		to.Write(buf[:n])
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, unix.EIO) { // EIO: no process has the terminal open (pty(7))
+			return
+		}
+		select {
+		case <-t.exited:
+			return
+		case <-time.After(reopenPause):
+		}
+	}
+}
+
+// makeRaw passes every byte of f on as it is (cfmakeraw(3)) and returns the mode
+// before; nil if f is not a terminal or does not let itself be changed.
+func makeRaw(f *os.File) *unix.Termios {
+	old, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	if err != nil {
+		return nil
+	}
+	raw := *old
+	raw.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
+	raw.Oflag &^= unix.OPOST
+	raw.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
+	raw.Cflag = raw.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8
+	raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 1, 0
+	if unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, &raw) != nil {
+		return nil
+	}
+	return old
+}

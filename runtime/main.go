@@ -1,0 +1,150 @@
+package runtime
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// name is the program's name in help, default paths and generated ids.
+const name = "adl-runtime"
+
+// app is one invocation: its streams, and what its verb leaves for Main.
+type app struct {
+	arg0                  string
+	stdin, stdout, stderr *os.File
+	log                   *logHandler
+	status                int // exit status of a verb that succeeded; not 0 only after run
+}
+
+// Main runs one command line (args[0] is the program) and returns the exit
+// status: that of the container's process for a run in the foreground, 3 for
+// an unknown verb, 1 for every other error. An error is reported on stderr and
+// in the log before Main returns. The caller keeps the three streams open.
+func Main(args []string, stdin, stdout, stderr *os.File) int {
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	a.log = newLogHandler(stderr)
+	if len(args) == 0 {
+		args = []string{name}
+	}
+	a.arg0 = args[0]
+	c := a.cli()
+	err := c.Run(reorder(c, args))
+	if err == nil || errors.Is(err, errDone) {
+		return a.status
+	}
+	a.log.fatal(err)
+	if e, ok := errors.AsType[cli.ExitCoder](err); ok {
+		return e.ExitCode()
+	}
+	return 1
+}
+
+// errDone ends the command line early without being a failure.
+var errDone = errors.New("done")
+
+func (a *app) cli() *cli.App {
+	return &cli.App{
+		Name:  name,
+		Usage: "OCI runtime for containers that start fast",
+		Description: `Runs applications packaged as OCI bundles: directories with a "config.json"
+and a root filesystem.
+
+    # ` + name + ` run bundle/            run a bundle under a generated id
+    # ` + name + ` run [-b bundle] <id>   run it under an id of your own`,
+		HideVersion:    true, // its text costs time; before prints it when asked
+		Flags:          globalFlags(),
+		Commands:       a.verbs(),
+		Before:         a.before,
+		Writer:         a.stdout,
+		ErrWriter:      a.stderr,
+		ExitErrHandler: func(*cli.Context, error) {}, // Main reports, and only package main exits
+	}
+}
+
+func (a *app) verbs() []*cli.Command {
+	verbs := []*cli.Command{
+		a.create(), a.delete(), a.features(), a.kill(), a.list(),
+		a.run(), a.spec(), a.start(), a.state(),
+	}
+	for _, v := range verbs {
+		v.HideHelpCommand = true // a container may be called "help"
+	}
+	return verbs
+}
+
+// checkArgs refuses a number of arguments outside [least, most]: it prints the
+// verb's help on stdout and returns the error, both in runc's words.
+func (a *app) checkArgs(c *cli.Context, least, most int) error {
+	kind, n := "exactly", least
+	switch {
+	case c.NArg() >= least && c.NArg() <= most:
+		return nil
+	case least == most:
+	case c.NArg() < least:
+		kind = "a minimum of"
+	default:
+		kind, n = "a maximum of", most
+	}
+	a.stdout.WriteString("Incorrect Usage.\n\n")
+	cli.HelpPrinter(a.stdout, cli.CommandHelpTemplate, c.Command)
+	return usageError{a.arg0, c.Command.Name, kind, n}
+}
+
+// reorder moves a verb's flags before its arguments: runc accepts `delete ID
+// --force`, the flag package would stop at ID. Nothing after "--" is moved.
+func reorder(c *cli.App, args []string) []string {
+	at, verb := findVerb(c, args)
+	if verb == nil {
+		return args
+	}
+	var flags, rest []string
+	tail := args[at+1:]
+	for len(tail) > 0 {
+		n := 1
+		switch {
+		case tail[0] == "--":
+			n = len(tail)
+			rest = append(rest, tail...)
+		case isFlag(tail[0]):
+			if tail[0] == "--help" || tail[0] == "-h" {
+				return append(args[:at+1:at+1], tail[0]) // the parser takes what follows for a verb
+			}
+			n = min(flagWidth(verb.Flags, tail[0]), len(tail))
+			flags = append(flags, tail[:n]...)
+		default:
+			rest = append(rest, tail[0])
+		}
+		tail = tail[n:]
+	}
+	return slices.Concat(args[:at+1], flags, rest)
+}
+
+// findVerb returns the verb that args name and where; nil if there is none.
+func findVerb(c *cli.App, args []string) (int, *cli.Command) {
+	for i := 1; i < len(args); {
+		if isFlag(args[i]) {
+			i += flagWidth(c.Flags, args[i])
+			continue
+		}
+		return i, c.Command(args[i])
+	}
+	return 0, nil
+}
+
+func isFlag(arg string) bool { return len(arg) > 1 && arg[0] == '-' }
+
+// flagWidth is how many arguments the flag arg takes up: 2 with a separate value.
+// An unknown flag is 1; the parser refuses it later.
+func flagWidth(flags []cli.Flag, arg string) int {
+	arg = strings.TrimPrefix(arg[1:], "-")
+	for _, f := range flags {
+		if _, isBool := f.(*cli.BoolFlag); !isBool && slices.Contains(f.Names(), arg) {
+			return 2
+		}
+	}
+	return 1
+}
