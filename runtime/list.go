@@ -64,7 +64,9 @@ func states(store *libsandbox.Store) ([]stateJSON, error) {
 		s, err := sandbox.State()
 		switch {
 		case err == nil:
-			all = append(all, newStateJSON(s))
+			j := newStateJSON(s)
+			j.Owner = userName(s.Owner)
+			all = append(all, j)
 		case !errors.Is(err, libsandbox.ErrNotExist):
 			slog.Warn(fmt.Sprintf("state for %s: %v", sandbox.ID(), err))
 		}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 )
@@ -55,7 +56,8 @@ and a root filesystem.
 
     # ` + name + ` run bundle/            run a bundle under a generated id
     # ` + name + ` run [-b bundle] <id>   run it under an id of your own`,
-		HideVersion:    true, // its text costs time; before prints it when asked
+		HideVersion:    true,            // its text costs time; before prints it when asked
+		Compiled:       time.Unix(1, 0), // unused, but looked up if it is zero
 		Flags:          globalFlags(),
 		Commands:       a.verbs(),
 		Before:         a.before,

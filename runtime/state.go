@@ -3,6 +3,8 @@ package runtime
 import (
 	"encoding/json"
 	"io"
+	"os/user"
+	"strconv"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -36,9 +38,8 @@ func (a *app) doState(c *cli.Context) error {
 	return writeState(a.stdout, newStateJSON(s))
 }
 
-// writeState has no line end, and the owner's name is left to list: both as runc.
+// writeState ends without a line end, as runc does.
 func writeState(w io.Writer, s stateJSON) error {
-	s.Owner = ""
 	data, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return err
@@ -49,7 +50,7 @@ func writeState(w io.Writer, s stateJSON) error {
 
 // stateJSON is a container as state and list print it: the spec's state with
 // what runc adds to it, in runc's order. Pid is 0 for a stopped container, and
-// Created is in UTC.
+// Created is in UTC. Owner is empty in state, and a name in list.
 type stateJSON struct {
 	Version     string               `json:"ociVersion"`
 	ID          string               `json:"id"`
@@ -65,10 +66,19 @@ type stateJSON struct {
 func newStateJSON(s *libsandbox.State) stateJSON {
 	j := stateJSON{
 		Version: s.Version, ID: s.ID, Pid: s.Pid, Status: s.Status, Bundle: s.Bundle,
-		Rootfs: s.Rootfs, Created: s.Created.UTC(), Annotations: s.Annotations, Owner: s.Owner,
+		Rootfs: s.Rootfs, Created: s.Created.UTC(), Annotations: s.Annotations,
 	}
 	if s.Status == specs.StateStopped {
 		j.Pid = 0
 	}
 	return j
+}
+
+// userName is the name of a user, or # and the id where it has none.
+func userName(uid int) string {
+	id := strconv.Itoa(uid)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return "#" + id
 }

@@ -42,11 +42,13 @@ func sampleStates() []stateJSON {
 	created := time.Date(2026, 1, 2, 3, 4, 5, 678900000, time.FixedZone("", 3600))
 	running := libsandbox.State{
 		State:  specs.State{Version: "1.3.0", ID: "one", Status: specs.StateRunning, Pid: 42, Bundle: "/b/one", Annotations: map[string]string{"k": "v"}},
-		Rootfs: "/b/one/rootfs", Created: created, Owner: "root",
+		Rootfs: "/b/one/rootfs", Created: created,
 	}
 	stopped := running
 	stopped.ID, stopped.Status, stopped.Annotations = "a-rather-long-name", specs.StateStopped, nil
-	return []stateJSON{newStateJSON(&running), newStateJSON(&stopped)}
+	all := []stateJSON{newStateJSON(&running), newStateJSON(&stopped)}
+	all[1].Owner = "root"
+	return all
 }
 
 // The expected texts are runc 1.1.5's for the same values.
@@ -54,10 +56,10 @@ func TestWriteList(t *testing.T) {
 	for format, want := range map[string]string{
 		"quiet": "one\na-rather-long-name\n",
 		"table": `ID                   PID         STATUS      BUNDLE      CREATED                     OWNER
-one                  42          running     /b/one      2026-01-02T02:04:05.6789Z   root
+one                  42          running     /b/one      2026-01-02T02:04:05.6789Z   
 a-rather-long-name   0           stopped     /b/one      2026-01-02T02:04:05.6789Z   root
 `,
-		"json": `[{"ociVersion":"1.3.0","id":"one","pid":42,"status":"running","bundle":"/b/one","rootfs":"/b/one/rootfs","created":"2026-01-02T02:04:05.6789Z","annotations":{"k":"v"},"owner":"root"},` +
+		"json": `[{"ociVersion":"1.3.0","id":"one","pid":42,"status":"running","bundle":"/b/one","rootfs":"/b/one/rootfs","created":"2026-01-02T02:04:05.6789Z","annotations":{"k":"v"},"owner":""},` +
 			`{"ociVersion":"1.3.0","id":"a-rather-long-name","pid":0,"status":"stopped","bundle":"/b/one","rootfs":"/b/one/rootfs","created":"2026-01-02T02:04:05.6789Z","owner":"root"}]` + "\n",
 	} {
 		var b strings.Builder
@@ -90,6 +92,15 @@ func TestWriteState(t *testing.T) {
 }`
 	if d := cmp.Diff(want, b.String()); d != "" {
 		t.Error(d)
+	}
+}
+
+func TestUserName(t *testing.T) {
+	if got := userName(0); got != "root" {
+		t.Errorf("user 0 is %q", got)
+	}
+	if got := userName(1<<31 - 7); got != "#2147483641" {
+		t.Errorf("a user without a name is %q", got)
 	}
 }
 
