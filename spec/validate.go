@@ -97,7 +97,7 @@ func checkPresent(s *specs.Spec) error {
 	case s.Root.Path == "":
 		return errors.New("root.path: missing")
 	case s.Linux == nil:
-		return errors.New("linux.namespaces: a mount namespace is required")
+		return errors.New("linux: missing")
 	}
 	return nil
 }

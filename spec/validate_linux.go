@@ -41,9 +41,6 @@ func checkNamespaces(s *specs.Spec) error {
 			}
 		}
 	}
-	if namespace(s, specs.MountNamespace) == nil {
-		return errors.New("linux.namespaces: a mount namespace is required")
-	}
 	return nil
 }
 

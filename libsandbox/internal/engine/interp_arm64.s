@@ -4,9 +4,10 @@
 //
 //   R20 current op     R19 slots     0(R23)..40(R23) arguments
 TEXT ·interp(SB), NOSPLIT|NOFRAME, $0-0
-	SUB	$2112, RSP
-	ADD	$64, RSP, R19
 	MOVD	RSP, R23
+	SUB	$2112, R23 // not from RSP itself: the linker would count a frame
+	MOVD	R23, RSP
+	ADD	$64, R23, R19
 	MOVD	$0x400400, R20
 
 next:

@@ -134,19 +134,19 @@ type Record struct {
 	Barrier int
 	// Forked is the process that goes on in place of the one started.
 	Forked int
-	// File is a descriptor that came with the record, or -1. The receiver owns it.
-	File int
+	// Files are the descriptors that came with the record. The receiver owns them.
+	Files []int
 }
 
 // Next waits for the child's next record. A fault comes back as a *Fault, the
 // success of execve as io.EOF.
 func (c *Child) Next() (Record, error) {
-	r := Record{File: -1}
+	var r Record
 	var buf [8]byte
-	oob := make([]byte, unix.CmsgSpace(4))
+	oob := make([]byte, unix.CmsgSpace(2*4))
 	n, oobn, _, _, err := kernel.Recvmsg(c.sync, buf[:], oob)
 	if oobn > 0 {
-		r.File = kernel.RightsFD(oob[:oobn])
+		r.Files = kernel.Rights(oob[:oobn])
 	}
 	switch {
 	case err == nil && n == 0, errors.Is(err, unix.ECONNRESET):
@@ -181,9 +181,18 @@ func (c *Child) Release() error {
 	return nil
 }
 
-// Close closes the child's descriptors. A child that waits at a barrier ends.
+// CloseSync closes the parent's end of the records. A child that waits at a barrier
+// ends.
+func (c *Child) CloseSync() {
+	if c.sync >= 0 {
+		unix.Close(c.sync)
+	}
+	c.sync = -1
+}
+
+// Close closes all descriptors of the child.
 func (c *Child) Close() {
-	unix.Close(c.sync)
+	c.CloseSync()
 	if c.PidFD >= 0 {
 		unix.Close(c.PidFD)
 	}

@@ -26,7 +26,7 @@ func Executable(name string, image []byte, min int) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("memfd_create: %w", err)
 	}
-	if err = writeAll(fd, image); err == nil {
+	if err = WriteAll(fd, image); err == nil {
 		const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
 		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
 	}
@@ -42,7 +42,7 @@ func unnamedExecutable(dir string, image []byte, min int) (int, error) {
 		return -1, fmt.Errorf("vm.memfd_noexec forbids executable memfds, and an unnamed file in %s: %w", dir, err)
 	}
 	defer unix.Close(w)
-	if err := writeAll(w, image); err != nil {
+	if err := WriteAll(w, image); err != nil {
 		return -1, err
 	}
 	fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(w), unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -67,7 +67,8 @@ func above(fd, min int, err error) (int, error) {
 	return -1, fmt.Errorf("executable: %w", err)
 }
 
-func writeAll(fd int, p []byte) error {
+// WriteAll is write(2) until all of p is written.
+func WriteAll(fd int, p []byte) error {
 	for len(p) > 0 {
 		n, err := unix.Write(fd, p)
 		if err != nil && err != unix.EINTR {

@@ -29,26 +29,16 @@ func Recvmsg(fd int, p, oob []byte) (n, oobn, flags int, from unix.Sockaddr, err
 	return n, oobn, flags, from, err
 }
 
-// RightsFD returns the first descriptor in a control message and closes the
-// others; -1 means that there is none.
-func RightsFD(oob []byte) int {
-	fd := -1
+// Rights returns the descriptors in a control message.
+func Rights(oob []byte) (fds []int) {
 	msgs, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
-		return fd
+		return nil
 	}
 	for i := range msgs {
-		fds, err := unix.ParseUnixRights(&msgs[i])
-		if err != nil {
-			continue
-		}
-		for _, got := range fds {
-			if fd < 0 {
-				fd = got
-			} else {
-				unix.Close(got)
-			}
+		if got, err := unix.ParseUnixRights(&msgs[i]); err == nil {
+			fds = append(fds, got...)
 		}
 	}
-	return fd
+	return fds
 }

@@ -93,6 +93,14 @@ func (c Call) String() string {
 		return "setresuid"
 	case unix.SYS_SETSID:
 		return "setsid"
+	case unix.SYS_SOCKET:
+		return "socket"
+	case unix.SYS_FSTATFS:
+		return "fstatfs"
+	case unix.SYS_UNLINKAT:
+		return "unlinkat"
+	case sysFstatat:
+		return "newfstatat"
 	case unix.SYS_STATX:
 		return "statx"
 	case unix.SYS_SYMLINKAT:

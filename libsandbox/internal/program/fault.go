@@ -2,6 +2,7 @@ package program
 
 import (
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,7 +13,7 @@ type Fault struct {
 	Errno unix.Errno
 	Note  string // the op's note
 	What  string // the name of the call
-	Text  string // replaces What and Errno in the message where not empty
+	Text  string // replaces What, and Errno too unless it ends in ": "
 }
 
 // Fault returns the *Fault for op number op, also where the number is absurd: it
@@ -33,6 +34,9 @@ func (p *Program) Fault(op int, errno unix.Errno) error {
 
 // Error reads like `mounts[3] /proc: fsmount: operation not permitted`.
 func (f *Fault) Error() string {
+	if strings.HasSuffix(f.Text, ": ") {
+		return f.Note + ": " + f.Text + f.Errno.Error()
+	}
 	if f.Text != "" {
 		return f.Note + ": " + f.Text
 	}

@@ -65,7 +65,8 @@ type Op struct {
 	// "mounts[3] /proc". It heads the error message of a fault.
 	Note string
 	// Fault replaces the call's name and the errno's text in the error message,
-	// where the words matter to container managers.
+	// where the words matter to container managers. Where it ends in ": ", the
+	// errno's text follows.
 	Fault    string
 	Tolerate [2]Tolerance
 	Call     Call

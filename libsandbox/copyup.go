@@ -1,0 +1,173 @@
+package libsandbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// copyUp copies the content of the directory files[0] into the tmpfs files[1]
+// (mount option tmpcopyup) and closes both. Names are only ever opened relative to
+// descriptors and without following symlinks.
+func copyUp(files []int) error {
+	defer closeAll(files)
+	if len(files) != 2 {
+		return fmt.Errorf("init sent %d descriptors", len(files))
+	}
+	return copyDir(files[0], files[1])
+}
+
+// copyDir copies what directory from contains, and its metadata, into directory to.
+func copyDir(from, to int) error {
+	fd, err := unix.Openat(from, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	dir := os.NewFile(uintptr(fd), ".")
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	dst, err := unix.Openat(to, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dst)
+	for _, name := range names {
+		if err := copyEntry(fd, dst, name); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	return copyMetadata(fd, dst, &st)
+}
+
+func copyEntry(from, to int, name string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(from, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return copySubdir(from, to, name)
+	case unix.S_IFREG:
+		return copyFile(from, to, name, &st)
+	case unix.S_IFLNK:
+		buf := make([]byte, unix.PathMax)
+		n, err := unix.Readlinkat(from, name, buf)
+		if err != nil {
+			return err
+		}
+		if err := unix.Symlinkat(string(buf[:n]), to, name); err != nil {
+			return err
+		}
+	default:
+		if err := unix.Mknodat(to, name, st.Mode, int(st.Rdev)); err != nil {
+			return err
+		}
+		if err := unix.Fchmodat(to, name, st.Mode&0o7777, 0); err != nil {
+			return err
+		}
+	}
+	if err := unix.Fchownat(to, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(to, name, []unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+func copySubdir(from, to int, name string) error {
+	if err := unix.Mkdirat(to, name, 0o700); err != nil {
+		return err
+	}
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	src, err := unix.Openat(from, name, flags, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(src)
+	dst, err := unix.Openat(to, name, flags, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dst)
+	return copyDir(src, dst)
+}
+
+func copyFile(from, to int, name string, st *unix.Stat_t) error {
+	fd, err := unix.Openat(from, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	src := os.NewFile(uintptr(fd), name)
+	defer src.Close()
+	fd, err = unix.Openat(to, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	dst := os.NewFile(uintptr(fd), name)
+	defer dst.Close()
+	if _, err := io.Copy(dst, src); err != nil {
+		return err
+	}
+	return copyMetadata(int(src.Fd()), int(dst.Fd()), st)
+}
+
+// copyMetadata copies owner, mode, extended attributes and times. Attributes that
+// tmpfs does not keep are left out.
+func copyMetadata(from, to int, st *unix.Stat_t) error {
+	if err := unix.Fchown(to, int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	if err := unix.Fchmod(to, st.Mode&0o7777); err != nil {
+		return err
+	}
+	if err := copyXattrs(from, to); err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(to, "", []unix.Timespec{st.Atim, st.Mtim}, unix.AT_EMPTY_PATH)
+}
+
+func copyXattrs(from, to int) error {
+	list := make([]byte, 64<<10)
+	n, err := unix.Flistxattr(from, list)
+	if errors.Is(err, unix.ENOTSUP) || n <= 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	value := make([]byte, 64<<10)
+	for name := range splitNul(list[:n]) {
+		n, err := unix.Fgetxattr(from, name, value)
+		if err == nil {
+			err = unix.Fsetxattr(to, name, value[:n], 0)
+		}
+		if err != nil && !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.EPERM) {
+			return fmt.Errorf("xattr %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// splitNul yields the strings of a list that ends each with a NUL.
+func splitNul(list []byte) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for len(list) > 0 {
+			n := 0
+			for n < len(list) && list[n] != 0 {
+				n++
+			}
+			if !yield(string(list[:n])) {
+				return
+			}
+			list = list[min(n+1, len(list)):]
+		}
+	}
+}

@@ -1,0 +1,339 @@
+package libsandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/cgroup"
+	"adl.run/adl-runtime/libsandbox/internal/compile"
+	"adl.run/adl-runtime/libsandbox/internal/engine"
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/spec"
+)
+
+// CreateOptions are the choices of whoever creates a container. The zero value
+// gives it /dev/null for stdin, stdout and stderr.
+type CreateOptions struct {
+	// Stdin, Stdout and Stderr of the process; nil is /dev/null. They stay the
+	// caller's, and do not matter with process.terminal.
+	Stdin, Stdout, Stderr *os.File
+	// ExtraFiles become descriptors 3, 4 and so on of the process.
+	ExtraFiles []*os.File
+	// ConsoleSocket is an AF_UNIX stream socket that is sent the master of the
+	// process's terminal.
+	ConsoleSocket string
+	// KeepConsole keeps the master of the process's terminal instead; see
+	// Sandbox.Console.
+	KeepConsole bool
+	// PidFile is a file that the pid of init is written to.
+	PidFile string
+	// PidfdSocket is an AF_UNIX stream socket that is sent a pidfd of init.
+	PidfdSocket string
+	// NoPivot moves the root filesystem over / instead of pivoting: for hosts that
+	// run from an initramfs.
+	NoPivot bool
+	// NoNewKeyring leaves the process in the caller's session keyring.
+	NoNewKeyring bool
+	// SystemdCgroup has systemd make the cgroup. It is refused so far.
+	SystemdCgroup bool
+}
+
+// Create makes a container whose process waits for Start.
+func (s *Store) Create(ctx context.Context, id string, b *spec.Bundle, o *CreateOptions) (*Sandbox, error) {
+	return s.create(ctx, id, b, o, true)
+}
+
+// Run makes a container and starts it at once, which costs less than the two
+// together. Wait returns its exit status.
+func (s *Store) Run(ctx context.Context, id string, b *spec.Bundle, o *CreateOptions) (*Sandbox, error) {
+	return s.create(ctx, id, b, o, false)
+}
+
+// Listing returns the program that would make the container, as text. It makes
+// nothing.
+func (s *Store) Listing(id string, b *spec.Bundle, o *CreateOptions) (string, error) {
+	c := &creation{id: id, bundle: b, o: o, wait: true}
+	if err := c.compile(); err != nil {
+		return "", err
+	}
+	return c.init.Listing(), nil
+}
+
+// creation is the state of one Create or Run.
+type creation struct {
+	id     string
+	bundle *spec.Bundle
+	o      *CreateOptions
+	wait   bool // for Start
+	sb     *Sandbox
+	entry  *entry
+	cgroup *cgroup.Cgroup
+	init   *compile.Init
+	child  *engine.Child
+	undo   cleanup
+}
+
+// cleanup is a stack of what to undo on failure.
+type cleanup []func()
+
+func (c *cleanup) add(f func()) { *c = append(*c, f) }
+
+func (c *cleanup) run() {
+	for i := len(*c) - 1; i >= 0; i-- {
+		(*c)[i]()
+	}
+}
+
+func (s *Store) create(ctx context.Context, id string, b *spec.Bundle, o *CreateOptions, wait bool) (*Sandbox, error) {
+	if o == nil {
+		o = &CreateOptions{}
+	}
+	c := &creation{id: id, bundle: b, o: o, wait: wait}
+	if err := o.check(b.Spec.Process, wait); err != nil {
+		return nil, err
+	}
+	e, err := s.add(id)
+	if err != nil {
+		return nil, err
+	}
+	defer e.close()
+	c.entry = e
+	c.undo.add(func() { _ = e.remove() })
+	c.sb = &Sandbox{store: s, id: id}
+	if err := c.run(ctx); err != nil {
+		c.undo.run()
+		return nil, err
+	}
+	return c.sb, nil
+}
+
+func (o *CreateOptions) check(p *specs.Process, wait bool) error {
+	switch {
+	case o.SystemdCgroup:
+		return errors.New("systemd cgroups are not supported yet")
+	case p.Terminal && o.ConsoleSocket == "" && !o.KeepConsole:
+		return errors.New("process.terminal: cannot allocate tty if runc will detach without setting console socket")
+	case p.Terminal && o.KeepConsole && wait:
+		return errors.New("process.terminal: a created container needs a console socket")
+	case !p.Terminal && o.ConsoleSocket != "":
+		return errors.New("console socket: cannot use console socket if runc will not detach or allocate tty")
+	}
+	return nil
+}
+
+func (c *creation) run(ctx context.Context) error {
+	if err := c.compile(); err != nil {
+		return err
+	}
+	if err := c.init.Verify(); err != nil {
+		return err
+	}
+	if err := c.record(); err != nil {
+		return err
+	}
+	if err := c.cgroup.Create(); err != nil {
+		return err
+	}
+	c.undo.add(func() { _ = c.cgroup.Destroy() })
+	if err := c.start(); err != nil {
+		return err
+	}
+	return c.follow(ctx)
+}
+
+// compile plans the cgroup and compiles the spec.
+func (c *creation) compile() (err error) {
+	c.cgroup, err = cgroup.Prepare(&cgroup.Options{ID: c.id, Path: c.bundle.Spec.Linux.CgroupsPath, Resources: c.bundle.Spec.Linux.Resources})
+	if err != nil {
+		return err
+	}
+	facts, err := gather(c.bundle, c.cgroup)
+	if err != nil {
+		return err
+	}
+	opts := &compile.Options{ExtraFiles: len(c.o.ExtraFiles), Listen: c.wait, NoPivot: c.o.NoPivot}
+	if !c.o.NoNewKeyring {
+		opts.Keyring = "_ses." + c.id
+	}
+	c.init, err = compile.NewInit(c.bundle.Spec, facts, opts)
+	if err != nil {
+		return err
+	}
+	for _, w := range c.init.Warnings {
+		slog.Warn(w)
+	}
+	return nil
+}
+
+// record writes down everything that is about to be made.
+func (c *creation) record() (err error) {
+	s := c.bundle.Spec
+	r := record{
+		Version:     s.Version,
+		ID:          c.id,
+		Bundle:      c.bundle.Dir,
+		Rootfs:      c.bundle.Rootfs(),
+		Created:     time.Now().UTC(),
+		Annotations: s.Annotations,
+		Cgroup:      c.cgroup.Paths(),
+		Umount:      c.init.Umount,
+		Arg0:        s.Process.Args[0],
+		Hooks:       s.Hooks,
+	}
+	for _, ns := range s.Linux.Namespaces {
+		r.OwnPid = r.OwnPid || ns.Type == specs.PIDNamespace && ns.Path == ""
+	}
+	if r.Creator, err = kernel.Identify(os.Getpid()); err != nil {
+		return fmt.Errorf("identify this process: %w", err)
+	}
+	c.sb.rec = r
+	if err := c.sb.write(c.entry); err != nil {
+		return err
+	}
+	return writeFile(c.entry.join(configFile), c.bundle.Raw)
+}
+
+// start starts init.
+func (c *creation) start() error {
+	var fds descriptors
+	defer fds.close()
+	opts, err := c.options(&fds)
+	if err != nil {
+		return err
+	}
+	if c.init.Umount {
+		c.undo.add(func() { detach(c.sb.rec.Rootfs) })
+	}
+	if c.child, err = engine.Start(c.init.Program, opts); err != nil {
+		return fmt.Errorf("linux.namespaces: %w", err)
+	}
+	c.sb.child = &child{Child: c.child}
+	c.undo.add(func() { c.kill() })
+	return nil
+}
+
+// kill ends everything of a creation that failed.
+func (c *creation) kill() {
+	_ = unix.Kill(c.child.Pid, unix.SIGKILL)
+	_ = c.cgroup.Kill()
+	reap(c.child.Pid)
+	c.child.Close()
+	if c.sb.child.console != nil {
+		c.sb.child.console.Close()
+	}
+}
+
+func reap(pid int) {
+	_ = kernel.Retry(func() error { _, err := unix.Wait4(pid, nil, 0, nil); return err })
+}
+
+// follow answers init's records until it is created, or, with Run, executes the
+// process.
+func (c *creation) follow(ctx context.Context) error {
+	for {
+		r, err := c.child.Next()
+		switch {
+		case err == io.EOF && c.wait, err == io.EOF && c.sb.rec.Init.Pid == 0:
+			return errors.New("init ended before it was ready")
+		case err == io.EOF:
+			return c.started(ctx)
+		case err != nil:
+			return err
+		case r.Forked != 0:
+			reap(c.child.Pid)
+			c.child.Pid = r.Forked
+			continue
+		}
+		if err := c.barrier(ctx, r); err != nil {
+			return err
+		}
+		if r.Barrier == compile.BarrierCreated && c.wait {
+			c.child.CloseSync()
+			return nil
+		}
+	}
+}
+
+// barrier does what init waits for and lets it go on.
+func (c *creation) barrier(ctx context.Context, r engine.Record) error {
+	switch r.Barrier {
+	case compile.BarrierConsole:
+		return c.console(r.Files)
+	case compile.BarrierCopyUp:
+		if err := copyUp(r.Files); err != nil {
+			return fmt.Errorf("tmpcopyup: %w", err)
+		}
+	case compile.BarrierHooks:
+		if err := c.hooks(ctx); err != nil {
+			return err
+		}
+	case compile.BarrierCreated:
+		if err := c.created(ctx); err != nil {
+			return err
+		}
+	}
+	return c.child.Release()
+}
+
+// created publishes the container.
+func (c *creation) created(ctx context.Context) (err error) {
+	r := &c.sb.rec
+	if r.Init, err = kernel.Identify(c.child.Pid); err != nil {
+		return fmt.Errorf("identify init: %w", err)
+	}
+	r.Image = c.child.Image
+	if err := c.sb.write(c.entry); err != nil {
+		return err
+	}
+	if c.o.PidFile != "" {
+		if err := writePidFile(c.o.PidFile, r.Init.Pid); err != nil {
+			return err
+		}
+		c.undo.add(func() { os.Remove(c.o.PidFile) })
+	}
+	if c.o.PidfdSocket != "" {
+		if err := c.sendPidfd(); err != nil {
+			return err
+		}
+	}
+	if c.wait {
+		return nil
+	}
+	return c.sb.startContainerHooks(ctx, c.bundle.Spec)
+}
+
+// writePidFile writes a pid without a newline, as runc does. The file appears
+// complete: a manager may watch for it.
+func writePidFile(path string, pid int) error {
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".tmp")
+	_ = unix.Unlink(tmp)
+	fd, err := unix.Open(tmp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return fmt.Errorf("pid file %s: %w", path, err)
+	}
+	err = kernel.WriteAll(fd, strconv.AppendInt(nil, int64(pid), 10))
+	unix.Close(fd)
+	if err == nil {
+		err = unix.Rename(tmp, path)
+	}
+	if err != nil {
+		_ = unix.Unlink(tmp)
+		return fmt.Errorf("pid file %s: %w", path, err)
+	}
+	return nil
+}
+
+// started is the end of Run: the process is executing.
+func (c *creation) started(ctx context.Context) error {
+	return c.sb.poststart(ctx)
+}

@@ -1,0 +1,67 @@
+package libsandbox
+
+import (
+	"context"
+	"fmt"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/cgroup"
+)
+
+// DeleteOptions are the choices of Delete; nil is the zero value.
+type DeleteOptions struct {
+	// Force kills a running container first.
+	Force bool
+}
+
+// Delete removes a stopped or created container and everything it consists of,
+// then runs its poststop hooks. ErrRunning: it is neither, and Force is not set.
+func (sb *Sandbox) Delete(ctx context.Context, o *DeleteOptions) error {
+	e, err := sb.refresh()
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	if o == nil || !o.Force {
+		switch status := sb.currentStatus(); status {
+		case specs.StateStopped, specs.StateCreated:
+		default:
+			return fmt.Errorf("%w: cannot delete container %s that is not stopped: %s", ErrRunning, sb.id, status)
+		}
+	}
+	return sb.destroy(ctx, e)
+}
+
+// destroy removes the container. Every step works on what an earlier, interrupted
+// one has left; the directory goes last, so that there is always a name to call.
+func (sb *Sandbox) destroy(ctx context.Context, e *entry) error {
+	if err := sb.killAll(); err != nil {
+		return err
+	}
+	cg, err := cgroup.Load(sb.rec.Cgroup)
+	if err != nil {
+		return err
+	}
+	if !sb.rec.OwnPid {
+		if err := cg.Kill(); err != nil { // what init has left behind
+			return err
+		}
+	}
+	if err := cg.Destroy(); err != nil {
+		return err
+	}
+	if sb.rec.Umount {
+		detach(sb.rec.Rootfs)
+	}
+	if h := sb.rec.Hooks; h != nil {
+		warnHooks(ctx, "poststop", h.Poststop, sb.hookState(specs.StateStopped, 0))
+	}
+	return e.remove()
+}
+
+// detach takes the root filesystem's mounts off a host that shares its mount
+// namespace with the container. Only a mount point can be detached, so repeating it
+// is harmless.
+func detach(rootfs string) { _ = unix.Unmount(rootfs, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) }

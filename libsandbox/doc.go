@@ -1,0 +1,28 @@
+// Package libsandbox makes, runs and removes containers.
+//
+// There are few types. A [Store] is a directory that holds the state of containers;
+// a [Sandbox] is one container in it. Any number of processes may use one store at
+// the same time: each container has a lock, and what a command sees is what the
+// kernel says, not what was last written down.
+//
+//	store, err := libsandbox.OpenStore("/run/adl-runtime")
+//	bundle, err := spec.Open("bundle")
+//	sb, err := store.Run(ctx, "demo", bundle, &libsandbox.CreateOptions{Stdout: os.Stdout})
+//	status, err := sb.Wait(ctx)
+//	err = sb.Delete(ctx, nil)
+//
+// A program that embeds the package needs no hook in its main function: a
+// container's init is not a copy of the program (see internal/engine).
+//
+// # What is stored
+//
+// The store has one directory a container:
+//
+//	ROOT/ID/             locked with flock(2) by whoever changes the container
+//	ROOT/ID/state.json   replaced atomically
+//	ROOT/ID/config.json  the bundle's, as it was at create
+//	ROOT/ID/start.sock   where a created container waits for its start
+//
+// An entry is made before anything that it describes and removed after everything
+// else, so whatever a killed process leaves can be removed by name.
+package libsandbox

@@ -1,0 +1,20 @@
+package libsandbox
+
+import "errors"
+
+// What can be wrong with a request. The errors that methods return wrap these and
+// say more; test with errors.Is.
+var (
+	// ErrNotExist: no container of that id is in the store.
+	ErrNotExist = errors.New("container does not exist")
+	// ErrExist: the id is taken.
+	ErrExist = errors.New("container with given ID already exists")
+	// ErrInvalidID: see spec.ValidateID.
+	ErrInvalidID = errors.New("invalid container id format")
+	// ErrNotRunning: the container has no process that could do it.
+	ErrNotRunning = errors.New("container not running")
+	// ErrNotCreated: only a created container can be started.
+	ErrNotCreated = errors.New("cannot start a container that is not created")
+	// ErrRunning: the container has to be stopped first.
+	ErrRunning = errors.New("container is not stopped")
+)

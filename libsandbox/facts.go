@@ -1,0 +1,120 @@
+package libsandbox
+
+import (
+	"bytes"
+	"fmt"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/cgroup"
+	"adl.run/adl-runtime/libsandbox/internal/compile"
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/spec"
+)
+
+// gather finds out what the compiler has to know.
+func gather(b *spec.Bundle, cg *cgroup.Cgroup) (*compile.Facts, error) {
+	major, minor, err := kernel.Version()
+	if err != nil {
+		return nil, err
+	}
+	release := major<<16 | minor
+	if release < 5<<16|10 {
+		return nil, fmt.Errorf("Linux %d.%d is too old: adl-runtime needs 5.10", major, minor)
+	}
+	f := &compile.Facts{
+		MountSetattr:  release >= 5<<16|12,
+		CloneDetached: release >= 6<<16|15,
+		Root:          b.Rootfs(),
+		Tasks:         cg.TasksFiles(),
+	}
+	f.Bounding, f.LastCap = kernel.Bounding()
+	f.CgroupUnified, f.Hierarchies = hierarchies(cg)
+	if f.Sources, err = sources(b); err != nil {
+		return nil, err
+	}
+	if strings.HasSuffix(b.Spec.Linux.RootfsPropagation, "shared") {
+		if f.PrivateParent, err = kernel.MountPoint(f.Root); err != nil {
+			return nil, fmt.Errorf("linux.rootfsPropagation: %w", err)
+		}
+	}
+	f.Home = home(b)
+	return f, nil
+}
+
+// sources looks at the sources of the bind mounts. They are paths of the host that
+// the spec's author chose, so symlinks are followed.
+func sources(b *spec.Bundle) (map[int]compile.Source, error) {
+	var found map[int]compile.Source
+	for i := range b.Spec.Mounts {
+		m := &b.Spec.Mounts[i]
+		if !compile.IsBind(m) {
+			continue
+		}
+		src := m.Source
+		if !filepath.IsAbs(src) {
+			src = filepath.Join(b.Dir, src)
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(src, &st); err != nil {
+			return nil, fmt.Errorf("mounts[%d] %s: source %q: %w", i, m.Destination, m.Source, err)
+		}
+		s := compile.Source{Path: src, Dir: st.Mode&unix.S_IFMT == unix.S_IFDIR}
+		var fs unix.Statfs_t
+		if path.Clean(m.Destination) == "/proc" && unix.Statfs(src, &fs) == nil {
+			s.Procfs = fs.Type == unix.PROC_SUPER_MAGIC
+		}
+		if found == nil {
+			found = make(map[int]compile.Source)
+		}
+		found[i] = s
+	}
+	return found, nil
+}
+
+// home returns the home directory of the process's user as the image's
+// /etc/passwd has it, and "/" where it has none, or an empty string where the spec
+// says what HOME is.
+func home(b *spec.Bundle) string {
+	for _, kv := range b.Spec.Process.Env {
+		if strings.HasPrefix(kv, "HOME=") {
+			return ""
+		}
+	}
+	fd, err := kernel.OpenInRoot(b.Rootfs(), "etc/passwd", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	if err != nil {
+		return "/"
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return "/"
+	}
+	buf := make([]byte, min(st.Size, 1<<20))
+	n, _ := kernel.Read(fd, buf)
+	return homeOf(buf[:max(n, 0)], b.Spec.Process.User.UID)
+}
+
+// homeOf finds the home directory of uid in a passwd(5) file.
+func homeOf(passwd []byte, uid uint32) string {
+	want := strconv.FormatUint(uint64(uid), 10)
+	for line := range bytes.Lines(passwd) {
+		f := strings.Split(strings.TrimSpace(string(line)), ":")
+		if len(f) >= 7 && f[2] == want && f[5] != "" {
+			return f[5]
+		}
+	}
+	return "/"
+}
+
+// hierarchies describes the cgroup for a mount of type cgroup.
+func hierarchies(cg *cgroup.Cgroup) (unified bool, list []compile.Hierarchy) {
+	for _, m := range cg.Mounts() {
+		list = append(list, compile.Hierarchy{Name: m.Name, Dir: m.Dir, Aliases: m.Aliases})
+	}
+	return len(list) == 0, list
+}

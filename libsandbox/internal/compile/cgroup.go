@@ -1,0 +1,45 @@
+package compile
+
+import (
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/program"
+)
+
+// mountHierarchies shows cgroup v1 as a tmpfs with the container's directory of
+// each hierarchy below it. They are bind mounts of the host's directories: in a
+// cgroup namespace they look like mounts of their own, and without one nothing
+// above the container's cgroup shows.
+func (c *compiler) mountHierarchies(m *specs.Mount, o *mountOptions) {
+	const base = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+	c.target(m, false)
+	tmpfs := &mountOptions{attr: attrs{set: base}, data: []string{"mode=755"}}
+	_ = c.fsmount("tmpfs", &specs.Mount{Source: "tmpfs"}, tmpfs, "") // "mode=755" is short enough
+	c.attach(&mountOptions{propagation: o.propagation})
+	c.close(c.t)
+	c.EmitTo(c.fs, unix.SYS_DUP3, program.Val(c.m), program.Num(c.scratch+1), program.Num(unix.O_CLOEXEC))
+	c.close(c.m)
+	for _, h := range c.facts.Hierarchies {
+		c.mountHierarchy(h, o.attr.set|base)
+	}
+	if o.attr.set&unix.MOUNT_ATTR_RDONLY != 0 {
+		c.setattr(c.fs, attrs{set: unix.MOUNT_ATTR_RDONLY})
+	}
+	c.close(c.fs)
+}
+
+// mountHierarchy shows one hierarchy in the tmpfs %fs.
+func (c *compiler) mountHierarchy(h Hierarchy, set uint64) {
+	c.Emit(unix.SYS_MKDIRAT, program.Val(c.fs), c.String(h.Name), program.Num(0o755))
+	c.openat2(c.t, c.fs, h.Name, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
+	c.EmitTo(c.m, unix.SYS_OPEN_TREE, program.Num(unix.AT_FDCWD), c.String(h.Dir), program.Num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
+	c.attach(&mountOptions{attr: attrs{set: set}})
+	c.close(c.m)
+	c.close(c.t)
+	for _, a := range h.Aliases {
+		if a != h.Name {
+			c.Emit(unix.SYS_SYMLINKAT, c.String(h.Name), program.Val(c.fs), c.String(a))
+		}
+	}
+}

@@ -1,0 +1,44 @@
+package compile
+
+import (
+	"golang.org/x/sys/unix"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"adl.run/adl-runtime/libsandbox/internal/program"
+)
+
+// FileInit is the descriptor of the container's init process, for programs that
+// join its namespaces.
+const FileInit = "init"
+
+// NewHook compiles a hook that runs in the container's namespaces. Its stdin,
+// stdout and stderr are the descriptors 0 to 2. dir is its working directory; the
+// hook's path is resolved below the root of the container's mount namespace, which
+// before pivot_root is still the host's.
+func NewHook(spec *specs.Spec, hook *specs.Hook, note, dir string) *program.Program {
+	c := &compiler{Builder: program.NewBuilder(3), spec: spec, facts: &Facts{}, opts: &Options{}, out: &Init{}}
+	c.Note(note)
+	c.Let(program.FaultFD, c.File(FileSync))
+	c.st = c.Slots("st", 1)
+	flags := 0
+	for _, ns := range spec.Linux.Namespaces {
+		flags |= cloneFlag(ns.Type)
+	}
+	if flags != 0 {
+		c.Emit(unix.SYS_SETNS, c.File(FileInit), program.Num(flags))
+	}
+	if flags&unix.CLONE_NEWPID != 0 {
+		c.fork()
+		c.Note(note)
+	}
+	c.Emit(unix.SYS_CHDIR, c.String(dir))
+	args := hook.Args
+	if len(args) == 0 {
+		args = []string{hook.Path}
+	}
+	c.Emit(unix.SYS_CLOSE_RANGE, program.Num(3), program.Num(^uint32(0)), program.Num(unix.CLOSE_RANGE_CLOEXEC))
+	i := c.Emit(unix.SYS_EXECVE, c.String(hook.Path), c.Strings(args), c.Strings(hook.Env))
+	c.Ops[i].Fault = "exec " + hook.Path + ": "
+	return &c.Program
+}

@@ -1,0 +1,318 @@
+package compile
+
+import (
+	"fmt"
+	"strconv"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/program"
+)
+
+// The barriers at which init waits for a byte from the runtime.
+const (
+	BarrierHooks   = 1 // namespaces and mounts are made, pivot_root is next
+	BarrierCreated = 2 // everything is done but execve
+	BarrierCopyUp  = 3 // two descriptors came along: copy the first tree into the second
+	BarrierConsole = 4 // the master of the terminal came along; nobody waits
+)
+
+// Names of inherited descriptors.
+const (
+	FileSync   = "sync"
+	FileListen = "listen"
+)
+
+// Facts is what the compiler has to know about the host.
+type Facts struct {
+	// MountSetattr says that mount_setattr(2) exists (Linux 5.12).
+	MountSetattr bool
+	// CloneDetached says that open_tree(2) clones a mount that is not attached
+	// (Linux 6.15).
+	CloneDetached bool
+	// LastCap is the highest capability that the kernel knows.
+	LastCap int
+	// Bounding is the runtime's own capability bounding set: nobody can be given
+	// more.
+	Bounding uint64
+	// Root is the absolute path of the root filesystem on the host.
+	Root string
+	// PrivateParent is the mount point above Root. It matters only where
+	// linux.rootfsPropagation is shared, and may otherwise be empty.
+	PrivateParent string
+	// Sources describes the source of the bind mount with the same index in the
+	// spec's mounts.
+	Sources map[int]Source
+	// Tasks are the `tasks` files of the cgroup v1 directories to join.
+	Tasks []string
+	// CgroupUnified says that the host has cgroup v2 only.
+	CgroupUnified bool
+	// Hierarchies are the cgroup v1 hierarchies for a mount of type cgroup.
+	Hierarchies []Hierarchy
+	// Home is the value of HOME where the spec's environment has none.
+	Home string
+}
+
+// Source is what a bind mount shows.
+type Source struct {
+	Path   string // absolute
+	Dir    bool
+	Procfs bool
+}
+
+// Hierarchy is one cgroup v1 hierarchy.
+type Hierarchy struct {
+	Name    string   // "cpu,cpuacct"
+	Dir     string   // the container's directory in it, on the host
+	Aliases []string // "cpu", "cpuacct"
+}
+
+// Options are the choices of the command that creates the container.
+type Options struct {
+	// ExtraFiles is the number of descriptors from 3 on that the process keeps.
+	ExtraFiles int
+	// Listen makes init wait for its start on the inherited socket FileListen;
+	// otherwise the release of BarrierCreated is the start.
+	Listen bool
+	// NoPivot moves the root over / instead of pivoting.
+	NoPivot bool
+	// Keyring is the name of the new session keyring; empty means none.
+	Keyring string
+}
+
+// Init is a compiled container.
+type Init struct {
+	*program.Program
+	// Cloneflags are the namespaces that init is born into.
+	Cloneflags uintptr
+	// Joins are the namespaces to open and hand down, by descriptor name.
+	Joins []Join
+	// Umount says that the container shares its mount namespace with the runtime:
+	// its mounts hang on the root filesystem's directory, and whoever removes the
+	// container has to detach them.
+	Umount bool
+	// Warnings are what the spec asks for and the kernel does not have, where the
+	// field's habit is to go on.
+	Warnings []string
+}
+
+// Join is a namespace that exists already.
+type Join struct {
+	File string // name of the inherited descriptor
+	Path string
+	Type int    // CLONE_NEW* flag that setns(2) verifies
+	Note string // the spec's field
+}
+
+type compiler struct {
+	*program.Builder
+	spec  *specs.Spec
+	facts *Facts
+	opts  *Options
+	out   *Init
+
+	root, dev, proc, pts program.Slot // directories that stay open
+	t, m, fs, st         program.Slot // target, mount, file system, stat buffer
+	mask                 program.Slot // the tmpfs that masks directories
+	hasProc, hasPts      bool
+	hasMask              bool
+	scratch              int // first of two fixed descriptor numbers
+}
+
+// NewInit compiles a validated spec.
+func NewInit(spec *specs.Spec, facts *Facts, opts *Options) (*Init, error) {
+	first := 3 + opts.ExtraFiles
+	c := &compiler{Builder: program.NewBuilder(first), spec: spec, facts: facts, opts: opts, out: &Init{}}
+	c.scratch = first + 100
+	if err := c.compile(); err != nil {
+		return nil, err
+	}
+	c.out.Program = &c.Program
+	return c.out, nil
+}
+
+func (c *compiler) compile() error {
+	c.begin()
+	c.oomScore()
+	c.joinCgroups()
+	c.namespaces()
+	c.session()
+	if err := c.rootfs(); err != nil {
+		return err
+	}
+	if err := c.devices(); err != nil {
+		return err
+	}
+	if err := c.terminal(); err != nil {
+		return err
+	}
+	c.hooks()
+	c.enter()
+	c.sysctl()
+	c.readonlyPaths()
+	c.maskedPaths()
+	return c.process()
+}
+
+func (c *compiler) begin() {
+	c.Note("init")
+	c.Let(program.FaultFD, c.File(FileSync))
+	for _, s := range []struct {
+		slot *program.Slot
+		name string
+	}{{&c.root, "root"}, {&c.dev, "dev"}, {&c.proc, "proc"}, {&c.pts, "pts"}, {&c.t, "t"}, {&c.m, "m"}, {&c.fs, "fs"}, {&c.mask, "mask"}} {
+		*s.slot = c.Slot(s.name)
+	}
+	c.st = c.Slots("st", statSlots)
+	// CVE-2016-9962: nobody who can see this process may trace it or open its
+	// descriptors; execve undoes it.
+	c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_SET_DUMPABLE), program.Num(0))
+	c.Emit(unix.SYS_UMASK, program.Num(0))
+}
+
+// session detaches the process from its caller's session and terminal
+// (CVE-2017-5226) and sets what its namespaces are called.
+func (c *compiler) session() {
+	c.Note("process")
+	c.Emit(unix.SYS_SETSID)
+	if c.opts.Keyring != "" {
+		c.Note("keyring")
+		i := c.Emit(unix.SYS_KEYCTL, program.Num(unix.KEYCTL_JOIN_SESSION_KEYRING), c.String(c.opts.Keyring))
+		c.Tolerate(i, unix.ENOSYS)
+		c.Tolerate(i, unix.EDQUOT) // as crun: a full quota leaves the caller's keyring
+	}
+	if h := c.spec.Hostname; h != "" {
+		c.Note("hostname " + strconv.Quote(h))
+		c.Emit(unix.SYS_SETHOSTNAME, c.String(h), program.Num(len(h)))
+	}
+	if d := c.spec.Domainname; d != "" {
+		c.Note("domainname " + strconv.Quote(d))
+		c.Emit(unix.SYS_SETDOMAINNAME, c.String(d), program.Num(len(d)))
+	}
+}
+
+func (c *compiler) oomScore() {
+	if adj := c.spec.Process.OOMScoreAdj; adj != nil {
+		// /proc is still the host's.
+		v := strconv.Itoa(*adj)
+		c.Note("process.oomScoreAdj " + v)
+		c.write("/proc/self/oom_score_adj", v)
+	}
+}
+
+// write writes v to a file of the host.
+func (c *compiler) write(path, v string) {
+	c.EmitTo(c.t, unix.SYS_OPENAT, program.Num(unix.AT_FDCWD), c.String(path), program.Num(unix.O_WRONLY|unix.O_CLOEXEC))
+	c.Emit(unix.SYS_WRITE, program.Val(c.t), c.String(v), program.Num(len(v)))
+	c.close(c.t)
+}
+
+func (c *compiler) close(s program.Slot) { c.Emit(unix.SYS_CLOSE, program.Val(s)) }
+
+func (c *compiler) hooks() {
+	h := c.spec.Hooks
+	if h == nil || len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) == 0 { //nolint:staticcheck // Prestart is deprecated, and in use
+		return
+	}
+	c.Note("hooks")
+	c.report(BarrierHooks)
+	c.await()
+}
+
+// report tells the runtime that init is at a barrier.
+func (c *compiler) report(barrier uint64) {
+	c.Emit(unix.SYS_WRITE, c.File(FileSync), c.record(barrier), program.Num(8))
+}
+
+func (c *compiler) record(barrier uint64) program.Arg { return c.Words(0xffffffff | barrier<<32) }
+
+// await waits for the byte that lets init go on. The end of file means that the
+// runtime has died; then so does init.
+func (c *compiler) await() {
+	c.EmitTo(c.t, unix.SYS_READ, c.File(FileSync), program.Out(c.st, 1), program.Num(1))
+	c.Check(c.t, ^uint64(0), 1, unix.EPIPE)
+}
+
+// sendFiles sends a record with the descriptors in slots, which it closes.
+func (c *compiler) sendFiles(barrier uint64, slots ...program.Slot) {
+	cmsg := []uint64{uint64(16 + 4*len(slots)), unix.SOL_SOCKET | unix.SCM_RIGHTS<<32, 0}
+	for i, s := range slots {
+		// Fixed numbers make the control message a constant.
+		c.Emit(unix.SYS_DUP3, program.Val(s), program.Num(c.scratch+i), program.Num(unix.O_CLOEXEC))
+		cmsg[2] |= uint64(c.scratch+i) << (32 * i)
+	}
+	rec, control := c.record(barrier), c.Words(cmsg...)
+	iov := c.Words(0, 8)
+	hdr := c.Words(0, 0, 0, 1, 0, 24, 0)
+	c.Relocs = append(c.Relocs,
+		program.Reloc{At: uint32(iov.Val), To: uint32(rec.Val)},
+		program.Reloc{At: uint32(hdr.Val) + 16, To: uint32(iov.Val)},
+		program.Reloc{At: uint32(hdr.Val) + 32, To: uint32(control.Val)})
+	c.Emit(unix.SYS_SENDMSG, c.File(FileSync), hdr, program.Num(0))
+	for i := range slots {
+		c.Emit(unix.SYS_CLOSE, program.Num(c.scratch+i))
+	}
+}
+
+// enter makes %root the root directory and drops the host's.
+func (c *compiler) enter() {
+	c.Note("process.cwd")
+	if cwd := c.spec.Process.Cwd; cwd != "/" {
+		c.ensureDir(cwd)
+		c.close(c.t)
+	}
+	c.Note("root.path")
+	c.Emit(unix.SYS_FCHDIR, program.Val(c.root))
+	switch {
+	case !c.mountNamespace():
+		c.Emit(unix.SYS_CHROOT, c.String("."))
+	case c.opts.NoPivot:
+		c.Emit(unix.SYS_MOUNT, c.String("."), c.String("/"), program.Num(0), program.Num(unix.MS_MOVE))
+		c.Emit(unix.SYS_CHROOT, c.String("."))
+	default:
+		// pivot_root(2): with "." twice the old root is stacked on the new one,
+		// so no directory is needed for it. It must not propagate its end.
+		c.Emit(unix.SYS_PIVOT_ROOT, c.String("."), c.String("."))
+		c.Emit(unix.SYS_MOUNT, program.Num(0), c.String("."), program.Num(0), program.Num(unix.MS_REC|unix.MS_SLAVE))
+		c.Emit(unix.SYS_UMOUNT2, c.String("."), program.Num(unix.MNT_DETACH))
+	}
+	c.Emit(unix.SYS_CHDIR, c.String("/"))
+	if p := c.spec.Linux.RootfsPropagation; p != "" && c.mountNamespace() {
+		c.Note("linux.rootfsPropagation " + p)
+		c.Emit(unix.SYS_MOUNT, program.Num(0), c.String("/"), program.Num(0), program.Num(uint64(propagation(p))))
+	}
+	if c.spec.Root.Readonly {
+		c.Note("root.readonly")
+		c.setattr(c.root, attrs{set: unix.MOUNT_ATTR_RDONLY})
+	}
+}
+
+// sysctl writes below a procfs that this container's set-up made itself, without
+// crossing mounts or symlinks (CVE-2025-52881).
+func (c *compiler) sysctl() {
+	if len(c.spec.Linux.Sysctl) == 0 {
+		return
+	}
+	c.privateProc()
+	for _, key := range sortedKeys(c.spec.Linux.Sysctl) {
+		v := c.spec.Linux.Sysctl[key]
+		c.Note(fmt.Sprintf("linux.sysctl %q %q", key, v))
+		c.openat2(c.t, c.proc, "sys/"+sysctlPath(key), unix.O_WRONLY, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_XDEV|unix.RESOLVE_NO_SYMLINKS)
+		c.Emit(unix.SYS_WRITE, program.Val(c.t), c.String(v), program.Num(len(v)))
+		c.close(c.t)
+	}
+}
+
+// privateProc makes %proc a procfs that nothing can be mounted over.
+func (c *compiler) privateProc() {
+	if c.hasProc {
+		return
+	}
+	c.Note("procfs")
+	c.EmitTo(c.fs, unix.SYS_FSOPEN, c.String("proc"), program.Num(unix.FSOPEN_CLOEXEC))
+	c.fsconfig(unix.FSCONFIG_CMD_CREATE, "", "")
+	c.EmitTo(c.proc, unix.SYS_FSMOUNT, program.Val(c.fs), program.Num(unix.FSMOUNT_CLOEXEC), program.Num(0))
+	c.close(c.fs)
+	c.hasProc = true
+}

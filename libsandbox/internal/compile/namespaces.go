@@ -1,0 +1,98 @@
+package compile
+
+import (
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/program"
+)
+
+// cloneFlag returns the CLONE_NEW* flag of a namespace, 0 for an unknown type.
+func cloneFlag(t specs.LinuxNamespaceType) int {
+	switch t {
+	case specs.PIDNamespace:
+		return unix.CLONE_NEWPID
+	case specs.NetworkNamespace:
+		return unix.CLONE_NEWNET
+	case specs.MountNamespace:
+		return unix.CLONE_NEWNS
+	case specs.IPCNamespace:
+		return unix.CLONE_NEWIPC
+	case specs.UTSNamespace:
+		return unix.CLONE_NEWUTS
+	case specs.CgroupNamespace:
+		return unix.CLONE_NEWCGROUP
+	}
+	return 0
+}
+
+// joinCgroups moves the child, by its own hand, into its cgroup v1 directories.
+// "0" in `tasks` moves one thread and needs no RCU grace period, unlike a pid in
+// cgroup.procs, which costs 7-11 ms on an idle machine (measured on 6.18).
+func (c *compiler) joinCgroups() {
+	for _, tasks := range c.facts.Tasks {
+		c.Note("linux.cgroupsPath " + tasks)
+		c.write(tasks, "0")
+	}
+}
+
+// namespaces joins the namespaces that have a path and makes the cgroup namespace.
+// The other new ones are flags of the clone that made this process; the cgroup
+// namespace is made here because its root is the cgroup that the process is in.
+func (c *compiler) namespaces() {
+	newNet := false
+	joinPid := false
+	for _, ns := range c.spec.Linux.Namespaces {
+		c.Note("linux.namespaces " + string(ns.Type))
+		flag := cloneFlag(ns.Type)
+		switch {
+		case ns.Path != "":
+			note := "linux.namespaces " + string(ns.Type) + " " + ns.Path
+			file := "ns-" + string(ns.Type)
+			c.out.Joins = append(c.out.Joins, Join{File: file, Path: ns.Path, Type: flag, Note: note})
+			c.Note(note)
+			c.Emit(unix.SYS_SETNS, c.File(file), program.Num(flag))
+			joinPid = joinPid || ns.Type == specs.PIDNamespace
+		case ns.Type == specs.CgroupNamespace:
+			c.Emit(unix.SYS_UNSHARE, program.Num(unix.CLONE_NEWCGROUP))
+		default:
+			c.out.Cloneflags |= uintptr(flag)
+			newNet = newNet || ns.Type == specs.NetworkNamespace
+		}
+	}
+	if joinPid {
+		c.fork()
+	}
+	if newNet {
+		c.loopback()
+	}
+}
+
+// fork goes on in a child: a process that joins a pid namespace stays outside, its
+// children are inside. CLONE_PARENT makes the child the runtime's. The number that
+// clone returns here is in the pid namespace of the runtime.
+func (c *compiler) fork() {
+	c.Note("linux.namespaces pid")
+	var child program.Label
+	c.EmitTo(c.st, unix.SYS_CLONE, program.Num(unix.CLONE_PARENT|int(unix.SIGCHLD)))
+	i := c.EmitTo(program.Discard, program.Test, program.Val(c.st), program.Num(^uint64(0)), program.Num(0), program.Num(0), program.Num(int(unix.EAGAIN)))
+	var parent program.Label
+	c.OnError(i, unix.EAGAIN, &parent)
+	c.OnSuccess(i, &child)
+	c.Bind(&parent)
+	c.Emit(unix.SYS_WRITE, c.File(FileSync), program.In(c.st, 1), program.Num(8)) // {pid, 0}
+	c.Emit(unix.SYS_EXIT_GROUP, program.Num(0))
+	c.Bind(&child)
+}
+
+// loopback sets the loopback interface of a new network namespace up, as runc
+// does (netdevice(7), SIOCSIFFLAGS).
+func (c *compiler) loopback() {
+	c.Note("linux.namespaces network lo")
+	ifreq := make([]byte, 40)
+	copy(ifreq, "lo")
+	ifreq[16] = unix.IFF_UP
+	c.EmitTo(c.t, unix.SYS_SOCKET, program.Num(unix.AF_INET), program.Num(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC), program.Num(0))
+	c.Emit(unix.SYS_IOCTL, program.Val(c.t), program.Num(unix.SIOCSIFFLAGS), c.Bytes(ifreq))
+	c.close(c.t)
+}

@@ -1,0 +1,158 @@
+package kernel
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// ProcessID names a process for as long as the machine is up: pids are reused,
+// pids with a start time are not.
+type ProcessID struct {
+	Pid int `json:"pid"`
+	// Start is the process's start time in clock ticks since boot, field 22 of
+	// /proc/PID/stat (proc_pid_stat(5)).
+	Start uint64 `json:"startTime"`
+}
+
+// Identify returns the identity of a process that exists.
+func Identify(pid int) (ProcessID, error) {
+	_, start, err := readStat(pid)
+	return ProcessID{pid, start}, err
+}
+
+// Alive says whether p still runs. A zombie does not.
+func (p ProcessID) Alive() bool {
+	if p.Pid <= 0 {
+		return false
+	}
+	state, start, err := readStat(p.Pid)
+	return err == nil && start == p.Start && state != 'Z' && state != 'X'
+}
+
+// Open returns a pidfd of p, or ESRCH where p is gone. The caller owns it.
+func (p ProcessID) Open() (int, error) {
+	if p.Pid <= 0 {
+		return -1, unix.ESRCH
+	}
+	fd, err := unix.PidfdOpen(p.Pid, 0)
+	if err != nil {
+		return -1, err
+	}
+	// Only now can the pid not change hands any more.
+	if _, start, err := readStat(p.Pid); err != nil || start != p.Start {
+		unix.Close(fd)
+		return -1, unix.ESRCH
+	}
+	return fd, nil
+}
+
+// readStat reads the state and the start time of a process.
+func readStat(pid int) (state byte, start uint64, err error) {
+	var buf [1024]byte
+	n, err := ReadFile("/proc/"+strconv.Itoa(pid)+"/stat", buf[:])
+	if errors.Is(err, unix.ENOENT) {
+		err = unix.ESRCH
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	return parseStat(buf[:n])
+}
+
+// parseStat reads fields 3 and 22. Field 2, the name, may contain anything, so
+// counting begins behind its last parenthesis.
+func parseStat(line []byte) (state byte, start uint64, err error) {
+	i := bytes.LastIndexByte(line, ')')
+	fields := bytes.Fields(line[i+1:])
+	if i < 0 || len(fields) < 20 {
+		return 0, 0, fmt.Errorf("/proc/PID/stat has %d fields", len(fields))
+	}
+	start, err = strconv.ParseUint(string(fields[19]), 10, 64)
+	return fields[0][0], start, err
+}
+
+// ReadFile reads a small file of the host into buf; what does not fit is dropped.
+func ReadFile(path string, buf []byte) (int, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	return Read(fd, buf)
+}
+
+// WaitExit waits until the process of a pidfd has exited, reaped or not, or until
+// timeout milliseconds have passed; -1 means for ever. It says whether it has.
+func WaitExit(pidfd, timeout int) (bool, error) {
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	var n int
+	err := Retry(func() (err error) { n, err = unix.Poll(fds, timeout); return err })
+	return n > 0, err
+}
+
+// Bounding returns the capability bounding set of this thread and the highest
+// capability that the kernel knows (PR_CAPBSET_READ).
+func Bounding() (mask uint64, last int) {
+	for n := range 64 {
+		have, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0)
+		if err != nil {
+			return mask, n - 1
+		}
+		mask |= uint64(have) << n
+	}
+	return mask, 63
+}
+
+// Version returns the kernel's version: 6, 18.
+func Version() (major, minor int, err error) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return 0, 0, fmt.Errorf("uname: %w", err)
+	}
+	release := unix.ByteSliceToString(u.Release[:])
+	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
+		return 0, 0, fmt.Errorf("kernel release %q: %w", release, err)
+	}
+	return major, minor, nil
+}
+
+// NamespaceType returns the CLONE_NEW* flag of the namespace that fd refers to
+// (NS_GET_NSTYPE, Linux 4.11).
+func NamespaceType(fd int) (int, error) {
+	t, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
+	if err != nil {
+		return 0, fmt.Errorf("not a namespace: %w", err)
+	}
+	return t, nil
+}
+
+// OpenInRoot opens a path below the directory root as a container would see it:
+// symlinks are followed inside root, magic links are refused.
+func OpenInRoot(root, path string, flags int) (int, error) {
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(dir)
+	var fd int
+	err = Retry(func() (err error) {
+		fd, err = unix.Openat2(dir, path, &unix.OpenHow{
+			Flags:   uint64(flags | unix.O_CLOEXEC),
+			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+		})
+		return err
+	})
+	return fd, err
+}
+
+// WaitExitOr is WaitExit that also returns, with false, when the descriptor wake
+// becomes readable or is hung up.
+func WaitExitOr(pidfd, wake, timeout int) (bool, error) {
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN}}
+	err := Retry(func() error { _, err := unix.Poll(fds, timeout); return err })
+	return fds[0].Revents != 0, err
+}

@@ -1,0 +1,101 @@
+package libsandbox
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/cgroup"
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
+)
+
+// Signal sends sig to the container's init or, with all, to each of its processes.
+// SIGKILL for a container that has no pid namespace of its own goes to all.
+// ErrNotRunning: there is no process.
+func (sb *Sandbox) Signal(sig unix.Signal, all bool) error {
+	e, err := sb.refresh()
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	if all || sig == unix.SIGKILL && !sb.rec.OwnPid {
+		return sb.signalAll(sig)
+	}
+	fd, err := sb.rec.Init.Open()
+	if err == nil && !sb.rec.Init.Alive() {
+		unix.Close(fd)
+		err = unix.ESRCH
+	}
+	if errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("%w", ErrNotRunning)
+	}
+	if err != nil {
+		return fmt.Errorf("pidfd of init: %w", err)
+	}
+	defer unix.Close(fd)
+	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil {
+		return fmt.Errorf("signal %d: %w", int(sig), err)
+	}
+	return nil
+}
+
+// signalAll sends sig to every process of the cgroup.
+func (sb *Sandbox) signalAll(sig unix.Signal) error {
+	cg, err := cgroup.Load(sb.rec.Cgroup)
+	if err != nil {
+		return err
+	}
+	if sig == unix.SIGKILL {
+		return sb.killAll()
+	}
+	pids, err := cg.Procs()
+	if err != nil {
+		return err
+	}
+	if len(pids) == 0 {
+		return fmt.Errorf("%w", ErrNotRunning)
+	}
+	for _, pid := range pids {
+		if err := unix.Kill(pid, sig); err != nil && err != unix.ESRCH {
+			return fmt.Errorf("signal %d to process %d: %w", int(sig), pid, err)
+		}
+	}
+	return nil
+}
+
+// exitTimeout bounds the wait for killed processes: a process in an uninterruptible
+// sleep does not end, and a command must not hang with it.
+const exitTimeout = 10 * time.Second
+
+// killAll kills every process of the container and waits until init has exited.
+// The end of init in a pid namespace of its own is the end of all the others; a
+// container without one is killed by its cgroup.
+func (sb *Sandbox) killAll() error {
+	fd, err := sb.rec.Init.Open()
+	if err == nil {
+		defer unix.Close(fd)
+		err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+	}
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill init: %w", err)
+	}
+	if !sb.rec.OwnPid || sb.currentStatus() == StatePaused {
+		cg, err := cgroup.Load(sb.rec.Cgroup)
+		if err != nil {
+			return err
+		}
+		if err := cg.Kill(); err != nil {
+			return err
+		}
+	}
+	if fd >= 0 {
+		done, err := kernel.WaitExit(fd, int(exitTimeout.Milliseconds()))
+		if err == nil && !done {
+			err = fmt.Errorf("process %d does not end", sb.rec.Init.Pid)
+		}
+		return err
+	}
+	return nil
+}

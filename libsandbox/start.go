@@ -1,0 +1,83 @@
+package libsandbox
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/compile"
+	"adl.run/adl-runtime/libsandbox/internal/engine"
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/libsandbox/internal/program"
+	"adl.run/adl-runtime/spec"
+)
+
+// Start lets a created container execute its process and returns when it does.
+// ErrNotCreated: the container has been started, or is stopped.
+func (sb *Sandbox) Start(ctx context.Context) error {
+	e, err := sb.refresh()
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	switch status := sb.currentStatus(); status {
+	case specs.StateCreated:
+	case specs.StateStopped:
+		return fmt.Errorf("%w: cannot start a container that has stopped", ErrNotCreated)
+	default:
+		return fmt.Errorf("%w: cannot start a container in the %s state", ErrNotCreated, status)
+	}
+	if h := sb.rec.Hooks; h != nil && len(h.StartContainer) > 0 {
+		s, err := e.config()
+		if err != nil {
+			return err
+		}
+		if err := sb.startContainerHooks(ctx, s); err != nil {
+			_ = sb.killAll()
+			return err
+		}
+	}
+	if err := sb.release(e); err != nil {
+		return err
+	}
+	return sb.poststart(ctx)
+}
+
+// config returns the spec that the container was made from.
+func (e *entry) config() (*specs.Spec, error) {
+	raw, err := os.ReadFile(e.join(configFile))
+	if err != nil {
+		return nil, fmt.Errorf("stored config: %w", err)
+	}
+	return spec.Load(raw)
+}
+
+// release tells init to execute the process and waits until it does.
+func (sb *Sandbox) release(e *entry) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("start socket: %w", err)
+	}
+	defer unix.Close(fd)
+	if err := kernel.Retry(func() error { return unix.Connect(fd, e.startAddress()) }); err != nil {
+		return fmt.Errorf("start socket: %w", err)
+	}
+	if _, err := unix.Write(fd, []byte{1}); err != nil {
+		return fmt.Errorf("start socket: %w", err)
+	}
+	if err := engine.DecodeFault(fd, execFault{sb.rec.Arg0}); err != nil {
+		return err
+	}
+	_ = unix.Unlink(e.join(startFile)) // connecting again would be refused anyway
+	return nil
+}
+
+// execFault explains the one fault that can occur after the start.
+type execFault struct{ arg0 string }
+
+func (f execFault) Fault(op int, errno unix.Errno) error {
+	return &program.Fault{Op: op, Errno: errno, Note: "process.args[0]", Text: compile.ExecFault(f.arg0)}
+}

@@ -1,0 +1,162 @@
+package libsandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/spec"
+)
+
+// Store is a directory with the state of containers. The zero value is not usable;
+// OpenStore makes one.
+type Store struct{ root string }
+
+// OpenStore opens the store in directory root, which is made, with mode 0700, where
+// it is missing.
+func OpenStore(root string) (*Store, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("store %q: %w", root, err)
+	}
+	if err := unix.Mkdir(root, 0o700); err != nil && err != unix.EEXIST {
+		if err != unix.ENOENT {
+			return nil, fmt.Errorf("store: mkdir %s: %w", root, err)
+		}
+		if err := os.MkdirAll(root, 0o700); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+	}
+	return &Store{root}, nil
+}
+
+// entry is an open, locked directory of a container.
+type entry struct {
+	path string
+	fd   int
+}
+
+func (e *entry) close() { unix.Close(e.fd) }
+
+// join returns a path below the entry that does not depend on the length of its
+// name, which sockets need.
+func (e *entry) join(name string) string { return filepath.Join(e.path, name) }
+
+// lock opens and locks the container's directory. ErrNotExist: there is none.
+func (s *Store) lock(id string) (*entry, error) {
+	if err := validateID(id); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(s.root, id)
+	for {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err == unix.ENOENT {
+			return nil, fmt.Errorf("container %q: %w", id, ErrNotExist)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("container %q: open %s: %w", id, path, err)
+		}
+		if err := kernel.Retry(func() error { return unix.Flock(fd, unix.LOCK_EX) }); err != nil {
+			unix.Close(fd)
+			return nil, fmt.Errorf("container %q: lock: %w", id, err)
+		}
+		if sameDirectory(fd, path) {
+			return &entry{path, fd}, nil
+		}
+		unix.Close(fd) // removed, or removed and made again, while we waited
+	}
+}
+
+func sameDirectory(fd int, path string) bool {
+	var st unix.Stat_t
+	return unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR && sameFile(fd, path)
+}
+
+// add makes the directory of a new container and locks it. ErrExist: the id is
+// taken.
+func (s *Store) add(id string) (*entry, error) {
+	if err := validateID(id); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(s.root, id)
+	if err := unix.Mkdir(path, 0o711); err != nil {
+		if err == unix.EEXIST {
+			return nil, fmt.Errorf("container %q: %w", id, ErrExist)
+		}
+		return nil, fmt.Errorf("container %q: mkdir %s: %w", id, path, err)
+	}
+	return s.lock(id)
+}
+
+func validateID(id string) error {
+	if err := spec.ValidateID(id); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidID, err)
+	}
+	return nil
+}
+
+// Load returns the container called id. ErrNotExist: there is none, or only the
+// remains of one, which ForceDelete removes.
+func (s *Store) Load(id string) (*Sandbox, error) {
+	if err := validateID(id); err != nil {
+		return nil, err
+	}
+	sb := &Sandbox{store: s, id: id}
+	if err := sb.read(filepath.Join(s.root, id)); err != nil {
+		if !errors.Is(err, os.ErrNotExist) {
+			err = fmt.Errorf("container %q: %w", id, err)
+		} else {
+			err = fmt.Errorf("container %q: %w", id, ErrNotExist)
+		}
+		return nil, err
+	}
+	return sb, nil
+}
+
+// List returns the containers of the store, by id. Whatever else is in the
+// directory, and entries that are only half there, do not show.
+func (s *Store) List() ([]*Sandbox, error) {
+	names, err := os.ReadDir(s.root)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	var list []*Sandbox
+	for _, n := range names {
+		if sb, err := s.Load(n.Name()); err == nil {
+			list = append(list, sb)
+		}
+	}
+	return list, nil
+}
+
+// ForceDelete removes the container called id, whatever state it is in, and also
+// what is left of one whose creation was interrupted. Nothing of that name is no
+// error.
+func (s *Store) ForceDelete(ctx context.Context, id string) error {
+	e, err := s.lock(id)
+	if errors.Is(err, ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	sb := &Sandbox{store: s, id: id}
+	if err := sb.read(e.path); err != nil {
+		return e.remove() // nothing was made yet: state.json comes first
+	}
+	return sb.destroy(ctx, e)
+}
+
+// remove removes the directory. The lock is held until the last moment.
+func (e *entry) remove() error {
+	if err := os.RemoveAll(e.path); err != nil {
+		return fmt.Errorf("remove state: %w", err)
+	}
+	return nil
+}
