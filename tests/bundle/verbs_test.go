@@ -191,7 +191,10 @@ func TestVerbs_DuplicateID(t *testing.T) {
 
 func TestVerbs_KillSignalNames(t *testing.T) {
 	t.Parallel()
-	for signal, code := range map[string]int{"": 15, "TERM": 15, "SIGTERM": 15, "15": 15, "USR1": 10, "10": 10, "KILL": 137, "SIGKILL": 137, "9": 137} {
+	for signal, code := range map[string]int{"": 15, "TERM": 15, "SIGTERM": 15, "15": 15, "USR1": 10, "10": 10, "term": 15, "KILL": 137, "SIGKILL": 137, "9": 137} {
+		if signal == "term" && h.Reference() == "crun" {
+			continue // crun 1.8.1 takes an unknown name for signal 0
+		}
 		b := sleeper(t)
 		c := b.Launch()
 		c.WaitOutput("ready")
@@ -458,7 +461,11 @@ func TestVerbs_List(t *testing.T) {
 	two := newInSameRoot(t, b).Launch()
 	ids := []string{one.ID, two.ID}
 	slices.Sort(ids)
-	if got := h.Lines(b.Do("list", "-q").OK(t).Stdout); !slices.Equal(got, ids) {
+	got := h.Lines(b.Do("list", "-q").OK(t).Stdout)
+	if h.Reference() == "crun" { // crun lists in the order of the directory
+		slices.Sort(got)
+	}
+	if !slices.Equal(got, ids) {
 		t.Errorf("list -q: %q, want %q", got, ids)
 	}
 	var states []containerState
@@ -722,6 +729,7 @@ func race(b *h.Bundle, n int, args func(i int) []string) []h.Result {
 
 func TestVerbs_ConcurrentCreateOfOneID(t *testing.T) {
 	t.Parallel()
+	h.NotFor(t, "runc", "runc 1.1.5 has no lock for an id; a loser can remove the files of the winner")
 	b := h.New(t, h.Args("sleep", "1000"))
 	b.WriteSpec()
 	id := b.NewID()
@@ -735,7 +743,7 @@ func TestVerbs_ConcurrentCreateOfOneID(t *testing.T) {
 			t.Errorf("commands %d and %d both made %s", won, i, id)
 		case r.Code == 0:
 			won = i
-		case !strings.Contains(r.Stderr, "exist"):
+		case h.Reference() == "" && !strings.Contains(r.Stderr, "exist"):
 			t.Errorf("command %d lost with %q", i, r.Stderr)
 		}
 	}

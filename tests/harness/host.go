@@ -166,3 +166,16 @@ func (v Victim) listing(t testing.TB) string {
 	}))
 	return out.String()
 }
+
+// PidOfPidfd returns the process a pidfd refers to (the Pid line of its fdinfo).
+func PidOfPidfd(t testing.TB, f *os.File) int {
+	t.Helper()
+	var pid int
+	withFD(t, f, func(fd int) {
+		info := ReadFile(t, fmt.Sprintf("/proc/self/fdinfo/%d", fd))
+		n, err := strconv.Atoi(StatusField(t, info, "Pid"))
+		Must(t, err)
+		pid = n
+	})
+	return pid
+}

@@ -240,8 +240,8 @@ func children() []string {
 		_, rest, ok := strings.Cut(string(data), ") ")
 		fields := strings.Fields(rest)
 		if ok && len(fields) > 1 && fields[1] == strconv.Itoa(os.Getpid()) {
-			if fields[0] == "Z" && Reference() == "crun" {
-				continue // crun leaves its intermediate processes for its caller to reap
+			if fields[0] == "Z" && Reference() != "" {
+				continue // runc (after an error) and crun leave intermediate processes for us to reap
 			}
 			list = append(list, string(data[:len(data)-len(rest)])+fields[0])
 		}
