@@ -64,8 +64,8 @@ func SkipUnless(dst uint8, imm int32, n int16) Insn {
 // Exit returns r0.
 func Exit() Insn { return Insn{Code: unix.BPF_JMP | unix.BPF_EXIT} }
 
-// attr is the beginning of union bpf_attr; the kernel takes the rest for zero. The
-// two commands overlay each other.
+// loadAttr is the beginning of union bpf_attr as BPF_PROG_LOAD reads it; the kernel
+// takes the rest for zero.
 type loadAttr struct {
 	kind     uint32
 	count    uint32
@@ -76,6 +76,7 @@ type loadAttr struct {
 	log      uint64
 }
 
+// attachAttr is the same for BPF_PROG_ATTACH.
 type attachAttr struct {
 	target uint32
 	prog   uint32
@@ -122,22 +123,23 @@ func loadUnlimited(prog []Insn) (int, error) {
 
 func load(prog []Insn, log []byte) (int, error) {
 	license := []byte("Apache-2.0\x00")
+	// The addresses go in as integers: pinned, what they point to neither moves with
+	// the stack nor is collected.
+	var pin runtime.Pinner
+	defer pin.Unpin()
+	address := func(p []byte) uint64 {
+		pin.Pin(unsafe.SliceData(p))
+		return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(p))))
+	}
+	pin.Pin(unsafe.SliceData(prog))
 	a := loadAttr{
 		kind:    unix.BPF_PROG_TYPE_CGROUP_DEVICE,
 		count:   uint32(len(prog)),
 		insns:   uint64(uintptr(unsafe.Pointer(unsafe.SliceData(prog)))),
-		license: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(license)))),
+		license: address(license),
 	}
-	// The addresses are integers now: pinned, what they point to neither moves with
-	// the stack nor is collected.
-	var pin runtime.Pinner
-	defer pin.Unpin()
-	pin.Pin(unsafe.SliceData(prog))
-	pin.Pin(unsafe.SliceData(license))
 	if len(log) > 0 {
-		pin.Pin(unsafe.SliceData(log))
-		a.logLevel, a.logSize = 1, uint32(len(log))
-		a.log = uint64(uintptr(unsafe.Pointer(unsafe.SliceData(log))))
+		a.logLevel, a.logSize, a.log = 1, uint32(len(log)), address(log)
 	}
 	return bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&a), unsafe.Sizeof(a))
 }

@@ -1,0 +1,284 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Create makes the cgroup's directories and sets its limits and device rules. A
+// directory that is already there is used if it has no processes and is not
+// frozen, as runtime-linux of the spec lets a runtime demand: two containers in one
+// cgroup would kill and limit each other. On an error, what it made is removed;
+// controllers that it enabled for a v2 parent's children stay enabled.
+func (c *Cgroup) Create() (err error) {
+	m := &maker{}
+	defer func() {
+		if err != nil {
+			m.undo()
+		}
+	}()
+	existed := false
+	for i := range c.dirs {
+		old, err := c.createIn(m, &c.dirs[i])
+		if err != nil {
+			return fmt.Errorf("linux.cgroupsPath: %w", err)
+		}
+		existed = existed || old
+	}
+	if existed {
+		if err := c.unused(); err != nil {
+			return fmt.Errorf("linux.cgroupsPath: %w", err)
+		}
+	}
+	if err = c.apply(c.limits); err == nil {
+		err = c.applyDevices()
+	}
+	if err != nil {
+		return fmt.Errorf("linux.resources.%w", err)
+	}
+	return nil
+}
+
+// createIn makes the directory in one hierarchy, and reports whether it was there.
+func (c *Cgroup) createIn(m *maker, d *dir) (existed bool, err error) {
+	if d.unified() {
+		return c.createUnified(m, d)
+	}
+	existed, err = m.mkdirAll(d.root, d.path)
+	if err == nil && slices.Contains(d.controllers, "cpuset") {
+		err = c.fillCpuset(d)
+	}
+	return existed, err
+}
+
+// maker remembers the directories it made.
+type maker struct{ made []string }
+
+// mkdirAll makes path and what is missing between root and it.
+func (m *maker) mkdirAll(root, path string) (existed bool, err error) {
+	err = unix.Mkdir(path, 0o755)
+	if err == unix.ENOENT && path != root {
+		if _, err := m.mkdirAll(root, filepath.Dir(path)); err != nil {
+			return false, err
+		}
+		err = unix.Mkdir(path, 0o755)
+	}
+	switch err {
+	case nil:
+		m.made = append(m.made, path)
+		return false, nil
+	case unix.EEXIST:
+		return true, nil
+	}
+	return false, &os.PathError{Op: "mkdir", Path: path, Err: err}
+}
+
+func (m *maker) undo() {
+	for _, path := range slices.Backward(m.made) {
+		_ = unix.Rmdir(path) // nothing can be done about it, and the error to report is another
+	}
+}
+
+// fillCpuset gives a v1 cpuset the CPUs and memory nodes of its parents, without
+// which no process can enter it. What the spec sets is left to the spec: cpus that
+// were copied from the parent first could clash with a sibling's exclusive ones.
+func (c *Cgroup) fillCpuset(d *dir) error {
+	for _, file := range [...]string{"cpuset.cpus", "cpuset.mems"} {
+		fromSpec := slices.ContainsFunc(c.limits, func(s setting) bool { return s.file == file })
+		from := d.path
+		if fromSpec {
+			from = filepath.Dir(d.path)
+		}
+		if _, err := inheritCpuset(d.root, from, file); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inheritCpuset returns a cpuset's value, after filling it from its parent if it is
+// empty.
+func inheritCpuset(root, path, file string) (string, error) {
+	value, err := readFile(path, file)
+	if err != nil || value != "" || path == root {
+		return value, err
+	}
+	if value, err = inheritCpuset(root, filepath.Dir(path), file); err == nil {
+		err = writeFile(path, file, value)
+	}
+	return value, err
+}
+
+// createUnified makes the directory in the unified hierarchy. On v2 every
+// controller is enabled on the way there, as runc does, so that there are
+// statistics of all; on a hybrid host only those that a limit needs.
+func (c *Cgroup) createUnified(m *maker, d *dir) (existed bool, err error) {
+	parent := filepath.Dir(d.path)
+	if _, err := m.mkdirParents(d.root, parent); err != nil {
+		return false, err
+	}
+	if c.mode == V2 || slices.ContainsFunc(c.limits, func(s setting) bool { return c.controller(s.controller) == d }) {
+		if err := c.enable(d.root, parent); err != nil {
+			return false, err
+		}
+	}
+	if existed, err = m.mkdirAll(d.root, d.path); err != nil {
+		return false, err
+	}
+	if parent != d.root {
+		err = c.settleType(d.path)
+	}
+	return existed, err
+}
+
+func (m *maker) mkdirParents(root, path string) (bool, error) {
+	if path == root {
+		return true, nil
+	}
+	return m.mkdirAll(root, path)
+}
+
+// enable gives the controllers of the hierarchy's root to the children of every
+// cgroup from there to path. A cgroup with processes of its own refuses, a realtime
+// process anywhere keeps cpu from being enabled: the limits that would need such a
+// controller fail later, by name.
+//
+// It writes only what is missing. Any write to cgroup.subtree_control, even one
+// that changes nothing, first waits for the controllers of recently removed
+// children to go offline (cgroup_lock_and_drain_offline), which takes an RCU grace
+// period.
+func (c *Cgroup) enable(root, path string) error {
+	text, err := readFile(root, "cgroup.controllers")
+	if err != nil {
+		return err
+	}
+	want := strings.Fields(text)
+	if c.mode != V2 {
+		want = slices.DeleteFunc(want, func(name string) bool {
+			return !slices.ContainsFunc(c.limits, func(s setting) bool { return s.controller == name })
+		})
+	}
+	for _, p := range between(root, path) {
+		if want, err = enableIn(p, want); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// enableIn returns those of the controllers which are enabled in the end.
+func enableIn(path string, want []string) ([]string, error) {
+	text, err := readFile(path, "cgroup.subtree_control")
+	if err != nil {
+		return nil, err
+	}
+	have := strings.Fields(text)
+	missing := slices.DeleteFunc(slices.Clone(want), func(c string) bool { return slices.Contains(have, c) })
+	if len(missing) == 0 {
+		return want, nil
+	}
+	if writeFile(path, "cgroup.subtree_control", "+"+strings.Join(missing, " +")) == nil {
+		return want, nil
+	}
+	for _, name := range missing { // all or nothing did not work
+		if writeFile(path, "cgroup.subtree_control", "+"+name) == nil {
+			have = append(have, name)
+		}
+	}
+	return slices.DeleteFunc(want, func(c string) bool { return !slices.Contains(have, c) }), nil
+}
+
+// between lists the directories from root down to path, both included.
+func between(root, path string) []string {
+	if path == root {
+		return []string{root}
+	}
+	return append(between(root, filepath.Dir(path)), path)
+}
+
+// settleType makes a cgroup usable whose ancestor is threaded: as "domain invalid"
+// it could take no process. As a threaded one it cannot limit memory or I/O, which
+// is then an error of that limit (cgroup-v2.rst, "Threads").
+func (c *Cgroup) settleType(path string) error {
+	t, err := readFile(path, "cgroup.type")
+	if err != nil || t != "domain invalid" {
+		return err
+	}
+	return writeFile(path, "cgroup.type", "threaded")
+}
+
+// unused fails for a cgroup that has processes or is frozen.
+func (c *Cgroup) unused() error {
+	pids, err := c.Procs()
+	if err != nil {
+		return err
+	}
+	if len(pids) > 0 {
+		return fmt.Errorf("cgroup %s is not empty: %d process(es) found", c.primary().path, len(pids))
+	}
+	frozen, err := c.Frozen()
+	if err == nil && frozen {
+		return fmt.Errorf("cgroup %s is frozen", c.primary().path)
+	}
+	return err
+}
+
+// TasksFiles are the v1 files to which a process that is to enter the cgroup writes
+// "0", each in a write of its own. They are absolute.
+func (c *Cgroup) TasksFiles() []string {
+	var files []string
+	for i := range c.dirs {
+		if d := &c.dirs[i]; !d.unified() {
+			files = append(files, d.path+"/tasks")
+		}
+	}
+	return files
+}
+
+// OpenDir returns a descriptor of the directory in the unified hierarchy, for
+// CLONE_INTO_CGROUP. It is close-on-exec and the caller's to close; -1 means that
+// the host has no unified hierarchy.
+//
+// A cgroup that was killed once (Kill) must not be entered this way: Linux 6.18
+// kills such a child at birth.
+func (c *Cgroup) OpenDir() (int, error) {
+	d := c.unified()
+	if d == nil {
+		return -1, nil
+	}
+	fd, err := open(d.path, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: d.path, Err: err}
+	}
+	return fd, nil
+}
+
+// Exists reports whether the cgroup is there, in any hierarchy.
+func (c *Cgroup) Exists() bool {
+	return slices.ContainsFunc(c.dirs, func(d dir) bool { return isDir(d.path) })
+}
+
+// primary is the hierarchy whose processes count as the cgroup's: the unified one,
+// otherwise the one that a process is least able to leave unnoticed.
+func (c *Cgroup) primary() *dir {
+	if d := c.unified(); d != nil {
+		return d
+	}
+	for _, name := range [...]string{"devices", "freezer", "pids"} {
+		if d := c.controller(name); d != nil {
+			return d
+		}
+	}
+	if len(c.dirs) == 0 {
+		return &dir{}
+	}
+	return &c.dirs[0]
+}
+
+var errBusy = errors.New("cgroup is still in use")

@@ -1,0 +1,141 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// killTime bounds Kill where it has to look for the processes itself.
+const killTime = 5 * time.Second
+
+// Procs lists the processes in the cgroup and below it, in the order of their ids,
+// as seen from the caller's pid namespace; processes outside of that are left out.
+// A cgroup that is gone has none.
+func (c *Cgroup) Procs() ([]int, error) {
+	pids, err := procs(nil, c.primary().path)
+	slices.Sort(pids)
+	return slices.Compact(pids), err
+}
+
+func procs(pids []int, path string) ([]int, error) {
+	text, err := readFile(path, "cgroup.procs")
+	// A threaded cgroup does not tell; the root of its threads, above, lists them.
+	if err != nil && !gone(err) && !errors.Is(err, unix.EOPNOTSUPP) {
+		return pids, err
+	}
+	for line := range strings.Lines(text) {
+		if pid, err := strconv.Atoi(strings.TrimSpace(line)); err == nil && pid > 0 {
+			pids = append(pids, pid)
+		}
+	}
+	children, err := childrenOf(path)
+	for _, child := range children {
+		if err == nil {
+			pids, err = procs(pids, filepath.Join(path, child))
+		}
+	}
+	return pids, err
+}
+
+// Kill sends SIGKILL to every process in the cgroup and below it, frozen or not. It
+// does not wait for them to be gone (WaitEmpty) and is no error for a cgroup that
+// has none or is gone. After it, no process may be cloned into the cgroup; see
+// OpenDir.
+func (c *Cgroup) Kill() error {
+	if d := c.unified(); d != nil {
+		err := writeFile(d.path, "cgroup.kill", "1")
+		if err == nil {
+			return c.thawV1()
+		}
+		if !gone(err) {
+			return fmt.Errorf("kill: %w", err)
+		}
+		if !isDir(d.path) {
+			return nil
+		}
+	}
+	if err := c.killEach(); err != nil { // Linux before 5.14, or no unified hierarchy
+		return fmt.Errorf("kill: %w", err)
+	}
+	return nil
+}
+
+// thawV1 thaws what somebody else froze in the v1 hierarchy: such a process does
+// not die before it is thawed.
+func (c *Cgroup) thawV1() error {
+	d := c.controller("freezer")
+	if d == nil || d.unified() {
+		return nil
+	}
+	if err := writeFile(d.path, "freezer.state", "THAWED"); err != nil && !gone(err) {
+		return fmt.Errorf("kill: %w", err)
+	}
+	return nil
+}
+
+// killEach kills process by process, frozen so that none can fork away, until none
+// is left.
+func (c *Cgroup) killEach() error {
+	ctx, cancel := context.WithTimeout(context.Background(), killTime)
+	defer cancel()
+	for wait := time.Duration(0); ; wait = min(2*wait+100*time.Microsecond, 20*time.Millisecond) {
+		if !sleep(ctx, wait) {
+			return errors.New("processes keep coming")
+		}
+		// Without a freezer, or with a process that cannot be stopped, the
+		// repetition has to be enough.
+		fctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		if c.unified() != nil {
+			_ = c.freezeUnified(fctx)
+		} else {
+			_ = c.freezeV1(fctx)
+		}
+		cancel()
+		n, err := c.killListed()
+		if err := errors.Join(err, c.Thaw()); err != nil || n == 0 {
+			return err
+		}
+	}
+}
+
+// killListed signals the processes that the cgroup lists, and returns their number.
+// Between reading a pid and opening it, it could have become another process's. So
+// only those are signalled that are listed, still or again, once they are open.
+func (c *Cgroup) killListed() (int, error) {
+	pids, err := c.Procs()
+	if err != nil || len(pids) == 0 {
+		return 0, err
+	}
+	fds := make(map[int]int, len(pids))
+	defer func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}()
+	for _, pid := range pids {
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err == nil {
+			fds[pid] = fd
+		} else if err != unix.ESRCH && err != unix.EINVAL { // EINVAL: its leader has exited
+			return 0, os.NewSyscallError("pidfd_open", err)
+		}
+	}
+	confirmed, err := c.Procs()
+	for _, pid := range confirmed {
+		if fd, ok := fds[pid]; ok && err == nil {
+			if err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err == unix.ESRCH {
+				err = nil
+			}
+		}
+	}
+	return len(pids), err
+}
