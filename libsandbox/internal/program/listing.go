@@ -29,7 +29,7 @@ func (p *Program) Listing() string {
 func (p *Program) opText(op *Op) string {
 	dst := ""
 	if op.Dst != Discard {
-		dst = " = %" + p.SlotNames[op.Dst]
+		dst = " = %" + p.slotText(uint64(op.Dst))
 	}
 	if op.Call == Test {
 		return p.testText(op) + dst
@@ -54,7 +54,11 @@ func (p *Program) testText(op *Op) string {
 	case op.never():
 		return "fail(" + errnoName(a[4].Val) + ")"
 	}
-	return fmt.Sprintf("check(%s & %#x == %#x, %s)", p.argText(op, 0), a[1].Val, a[2].Val, errnoName(a[4].Val))
+	mask := ""
+	if a[1].Val != ^uint64(0) {
+		mask = fmt.Sprintf(" & %#x", a[1].Val)
+	}
+	return fmt.Sprintf("check(%s%s == %#x, %s)", p.argText(op, 0), mask, a[2].Val, errnoName(a[4].Val))
 }
 
 func errnoName(v uint64) string { return unix.ErrnoName(unix.Errno(v)) }
