@@ -70,10 +70,10 @@ func TestUsageErrors(t *testing.T) {
 		{"--log-format xml list", 1, "invalid log-format: xml", ""},
 		{"--log /nonexistent/log list", 1, "open /nonexistent/log: no such file or directory", ""},
 		{"--root / list", 1, "option --root argument should not be set to /", ""},
-		{"state nope", 1, "container does not exist", ""},
-		{"start nope", 1, "container does not exist", ""},
-		{"kill nope FOO", 1, "container does not exist", ""},
-		{"delete nope", 1, "container does not exist", ""},
+		{"state nope", 1, `container \"nope\": container does not exist`, ""},
+		{"start nope", 1, `container \"nope\": container does not exist`, ""},
+		{"kill nope FOO", 1, `container \"nope\": container does not exist`, ""},
+		{"delete nope", 1, `container \"nope\": container does not exist`, ""},
 		{"run -b /nonexistent x", 1, "open /nonexistent/config.json: no such file or directory", ""},
 		{"run /nonexistent/", 1, "open /nonexistent/config.json: no such file or directory", ""},
 		{"create -b /nonexistent x", 1, "open /nonexistent/config.json: no such file or directory", ""},
@@ -156,10 +156,11 @@ func TestReorder(t *testing.T) {
 }
 
 func TestLogFile(t *testing.T) {
+	const missing = `container "nope": container does not exist`
 	log := filepath.Join(t.TempDir(), "log")
 	for range 2 { // it is appended to
 		got := command(t, "--log", log, "--log-format", "json", "state", "nope")
-		if got.stderr != "container does not exist\n" || got.status != 1 {
+		if got.stderr != missing+"\n" || got.status != 1 {
 			t.Errorf("%+v", got)
 		}
 	}
@@ -175,7 +176,7 @@ func TestLogFile(t *testing.T) {
 	if err := json.Unmarshal([]byte(lines[1]), &entry); err != nil {
 		t.Fatal(err)
 	}
-	if entry["level"] != "error" || entry["msg"] != "container does not exist" || entry["time"] == "" {
+	if entry["level"] != "error" || entry["msg"] != missing || entry["time"] == "" {
 		t.Errorf("entry %v", entry)
 	}
 }

@@ -130,7 +130,7 @@ func (a *app) listing(store *libsandbox.Store, id string, b *spec.Bundle, o *lib
 func (a *app) supervise(c *cli.Context, sandbox *libsandbox.Sandbox, sig *signals) error {
 	tty := a.attachConsole(sandbox.Console())
 	stop := sig.forward(sandbox, tty)
-	status, err := wait(c, sandbox)
+	status, err := wait(sandbox.Pid())
 	stop()
 	tty.close()
 	if err != nil {
