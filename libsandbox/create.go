@@ -138,17 +138,30 @@ func (c *creation) run(ctx context.Context) error {
 	if err := c.init.Verify(); err != nil {
 		return err
 	}
+	c.step("compiled")
 	if err := c.record(); err != nil {
 		return err
 	}
+	c.step("recorded")
 	if err := c.cgroup.Create(); err != nil {
 		return err
 	}
+	c.step("cgroup")
 	c.undo.add(func() { _ = c.cgroup.Destroy() })
 	if err := c.start(); err != nil {
 		return err
 	}
-	return c.follow(ctx)
+	c.step("started")
+	err := c.follow(ctx)
+	c.step("followed")
+	return err
+}
+
+// step reports to a test how far the creation has come.
+func (c *creation) step(name string) {
+	if c.sb.store.step != nil {
+		c.sb.store.step(name)
+	}
 }
 
 // compile plans the cgroup and compiles the spec.
@@ -211,6 +224,9 @@ func (c *creation) start() error {
 	if err != nil {
 		return err
 	}
+	if c.sb.store.tamper != nil {
+		c.sb.store.tamper(c.init)
+	}
 	if c.init.Umount {
 		c.undo.add(func() { detach(c.sb.rec.Rootfs) })
 	}
@@ -244,7 +260,7 @@ func (c *creation) follow(ctx context.Context) error {
 		r, err := c.child.Next()
 		switch {
 		case err == io.EOF && c.wait, err == io.EOF && c.sb.rec.Init.Pid == 0:
-			return errors.New("init ended before it was ready")
+			return errDied
 		case err == io.EOF:
 			return c.started(ctx)
 		case err != nil:
@@ -254,14 +270,30 @@ func (c *creation) follow(ctx context.Context) error {
 			c.child.Pid = r.Forked
 			continue
 		}
+		c.step("at barrier")
 		if err := c.barrier(ctx, r); err != nil {
-			return err
+			return c.explain(err)
 		}
+		c.step("past barrier")
 		if r.Barrier == compile.BarrierCreated && c.wait {
-			c.child.CloseSync()
+			c.child.Close()
 			return nil
 		}
 	}
+}
+
+// errDied is the end of an init that could not even say why: killed, most likely.
+var errDied = errors.New("init ended before it was ready")
+
+// explain prefers what init says of its end to what that broke on this side.
+func (c *creation) explain(err error) error {
+	if fault := c.child.Pending(); fault != nil {
+		return fault
+	}
+	if errors.Is(err, unix.EPIPE) {
+		return errDied
+	}
+	return err
 }
 
 // barrier does what init waits for and lets it go on.
@@ -295,6 +327,7 @@ func (c *creation) created(ctx context.Context) (err error) {
 	if err := c.sb.write(c.entry); err != nil {
 		return err
 	}
+	c.step("published")
 	if c.o.PidFile != "" {
 		if err := writePidFile(c.o.PidFile, r.Init.Pid); err != nil {
 			return err
@@ -335,5 +368,6 @@ func writePidFile(path string, pid int) error {
 
 // started is the end of Run: the process is executing.
 func (c *creation) started(ctx context.Context) error {
+	c.child.Close()
 	return c.sb.poststart(ctx)
 }

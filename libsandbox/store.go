@@ -9,13 +9,21 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"adl.run/adl-runtime/libsandbox/internal/compile"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
 	"adl.run/adl-runtime/spec"
 )
 
 // Store is a directory with the state of containers. The zero value is not usable;
 // OpenStore makes one.
-type Store struct{ root string }
+type Store struct {
+	root string
+
+	// Fault injection of the tests: tamper changes a program before it runs, step
+	// is told how far a creation has come.
+	tamper func(*compile.Init)
+	step   func(string)
+}
 
 // OpenStore opens the store in directory root, which is made, with mode 0700, where
 // it is missing.
@@ -32,7 +40,7 @@ func OpenStore(root string) (*Store, error) {
 			return nil, fmt.Errorf("store: %w", err)
 		}
 	}
-	return &Store{root}, nil
+	return &Store{root: root}, nil
 }
 
 // entry is an open, locked directory of a container.

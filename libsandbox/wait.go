@@ -52,7 +52,6 @@ func (sb *Sandbox) Wait(ctx context.Context) (unix.WaitStatus, error) {
 	if err != nil {
 		return 0, fmt.Errorf("wait: %w", err)
 	}
-	sb.child.Close()
 	sb.child = nil
 	return ws, nil
 }

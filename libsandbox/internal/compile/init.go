@@ -230,8 +230,13 @@ func (c *compiler) record(barrier uint64) program.Arg { return c.Words(0xfffffff
 // await waits for the byte that lets init go on. The end of file means that the
 // runtime has died; then so does init.
 func (c *compiler) await() {
-	c.EmitTo(c.t, unix.SYS_READ, c.File(FileSync), program.Out(c.st, 1), program.Num(1))
-	c.Check(c.t, ^uint64(0), 1, unix.EPIPE)
+	c.readByte(c.File(FileSync))
+}
+
+func (c *compiler) readByte(from program.Arg) {
+	n := c.st + 1
+	c.EmitTo(n, unix.SYS_READ, from, program.Out(c.st, 1), program.Num(1))
+	c.Check(n, ^uint64(0), 1, unix.EPIPE)
 }
 
 // sendFiles sends a record with the descriptors in slots, which it closes.

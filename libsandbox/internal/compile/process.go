@@ -62,8 +62,7 @@ func (c *compiler) start() {
 	}
 	// From here on faults go to whoever starts the container.
 	c.EmitTo(program.FaultFD, unix.SYS_ACCEPT4, c.File(FileListen), program.Num(0), program.Num(0), program.Num(unix.SOCK_CLOEXEC))
-	c.EmitTo(c.t, unix.SYS_READ, program.Val(program.FaultFD), program.Out(c.st, 1), program.Num(1))
-	c.Check(c.t, ^uint64(0), 1, unix.EPIPE)
+	c.readByte(program.Val(program.FaultFD))
 }
 
 func rlimit(name string) (int, bool) {

@@ -38,14 +38,12 @@ type Options struct {
 	CgroupFD int
 }
 
-// Child is a started program. Close releases its descriptors; it neither kills nor
+// Child is a started program. Close releases its descriptor; it neither kills nor
 // reaps the process.
 type Child struct {
-	// Pid is the process as this process sees it.
+	// Pid is the process as this process sees it. It is a child of this process, so
+	// the number is its own until somebody reaps it.
 	Pid int
-	// PidFD refers to the process that Start made. After a Forked record it is
-	// another process; see Next.
-	PidFD int
 	// Image identifies the executable, which /proc/PID/exe names until execve.
 	Image Image
 
@@ -76,7 +74,7 @@ func Start(p *program.Program, opts *Options) (*Child, error) {
 		return nil, err
 	}
 	defer unix.Close(exe)
-	c := &Child{program: p, sync: pair[0], PidFD: -1}
+	c := &Child{program: p, sync: pair[0]}
 	var st unix.Stat_t
 	if err := unix.Fstat(exe, &st); err != nil {
 		unix.Close(pair[0])
@@ -90,7 +88,6 @@ func Start(p *program.Program, opts *Options) (*Child, error) {
 			Cloneflags:  opts.Cloneflags,
 			UseCgroupFD: opts.CgroupFD >= 0,
 			CgroupFD:    opts.CgroupFD,
-			PidFD:       &c.PidFD,
 		},
 	})
 	if err != nil {
@@ -159,6 +156,16 @@ func (c *Child) Next() (Record, error) {
 	return r, r.decode(buf, c.program)
 }
 
+// Pending returns the fault that the child has reported, without waiting for one.
+func (c *Child) Pending() error {
+	var buf [8]byte
+	n, _, err := unix.Recvfrom(c.sync, buf[:], unix.MSG_DONTWAIT)
+	if err != nil || n != len(buf) {
+		return nil
+	}
+	return new(Record).decode(buf, c.program)
+}
+
 // decode fills r from the eight bytes of a record, or returns the fault in them.
 func (r *Record) decode(buf [8]byte, p *program.Program) error {
 	first, second := binary.NativeEndian.Uint32(buf[:]), binary.NativeEndian.Uint32(buf[4:])
@@ -181,22 +188,13 @@ func (c *Child) Release() error {
 	return nil
 }
 
-// CloseSync closes the parent's end of the records. A child that waits at a barrier
-// ends.
-func (c *Child) CloseSync() {
+// Close closes the parent's end of the records. A child that waits at a barrier
+// ends. Closing again does nothing.
+func (c *Child) Close() {
 	if c.sync >= 0 {
 		unix.Close(c.sync)
 	}
 	c.sync = -1
-}
-
-// Close closes all descriptors of the child.
-func (c *Child) Close() {
-	c.CloseSync()
-	if c.PidFD >= 0 {
-		unix.Close(c.PidFD)
-	}
-	c.PidFD = -1
 }
 
 // DecodeFault reads a fault record off the descriptor that a start request was

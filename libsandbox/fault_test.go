@@ -1,0 +1,281 @@
+package libsandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/compile"
+	"adl.run/adl-runtime/libsandbox/internal/program"
+	"adl.run/adl-runtime/spec"
+)
+
+// everything is a bundle that uses every feature that has ops of its own.
+func everything(t *testing.T, dir string) *spec.Bundle {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root: makes containers")
+	}
+	const busybox = "/usr/bin/busybox"
+	if _, err := os.Stat(busybox); err != nil {
+		t.Skip("needs busybox-static: " + err.Error())
+	}
+	root := filepath.Join(dir, "rootfs")
+	for _, d := range []string{"bin", "etc", "skel/sub"} {
+		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Link(busybox, filepath.Join(root, "bin/busybox")); err != nil {
+		raw, err := os.ReadFile(busybox)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(root, "bin/busybox"), raw, 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(root, "skel/sub/file"), []byte("x"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	b := &spec.Bundle{Dir: dir, Spec: featureful(dir)}
+	if err := spec.Validate(b); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(b.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Raw = raw
+	return b
+}
+
+func featureful(dir string) *specs.Spec {
+	s := spec.Default(false)
+	p := s.Process
+	p.Terminal = false
+	p.Args = []string{"busybox", "sleep", "100"}
+	p.Cwd = "/made/by/create"
+	p.User = specs.User{UID: 1000, GID: 1000, AdditionalGids: []uint32{5, 6}}
+	adj := 100
+	p.OOMScoreAdj = &adj
+	s.Hostname, s.Domainname = "host", "domain"
+	s.Mounts = append(s.Mounts,
+		specs.Mount{Destination: "/skel", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup", "ro"}},
+		specs.Mount{Destination: "/bound/dir", Type: "bind", Source: dir, Options: []string{"rbind", "rro", "rslave"}},
+		specs.Mount{Destination: "/bound/file", Source: "/etc/hostname", Options: []string{"bind", "ro", "private"}},
+		specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro"}},
+	)
+	s.Root.Readonly = true
+	s.Linux.RootfsPropagation = "rslave"
+	s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1"}
+	s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/deep/fuse", Type: "c", Major: 10, Minor: 229}}
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
+	s.Linux.CgroupsPath = fmt.Sprintf("/adl-fault-%d", os.Getpid())
+	hook := []specs.Hook{{Path: "/bin/true"}}
+	s.Hooks = &specs.Hooks{CreateRuntime: hook, CreateContainer: hook, Poststop: hook}
+	return s
+}
+
+// host is what a container could leave behind.
+type host struct{ mounts, cgroups, children, files string }
+
+func lookAtHost(t *testing.T, store string) host {
+	t.Helper()
+	var h host
+	raw, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(raw)) {
+		if strings.Contains(line, filepath.Dir(store)) { // other tests mount, too
+			h.mounts += line
+		}
+	}
+	dirs, _ := filepath.Glob("/sys/fs/cgroup/*/adl-fault-*")
+	v2, _ := filepath.Glob("/sys/fs/cgroup/adl-fault-*")
+	h.cgroups = strings.Join(append(dirs, v2...), "\n")
+	tasks, _ := filepath.Glob("/proc/self/task/*/children")
+	for _, f := range tasks {
+		raw, _ := os.ReadFile(f)
+		h.children += string(raw)
+	}
+	fds, _ := os.ReadDir("/proc/self/fd")
+	h.children += fmt.Sprintf(" %d descriptors", len(fds))
+	entries, _ := os.ReadDir(store)
+	for _, e := range entries {
+		h.files += e.Name() + " "
+	}
+	return h
+}
+
+func (h host) compare(t *testing.T, after host) {
+	t.Helper()
+	for _, d := range []struct{ what, before, after string }{
+		{"mounts", h.mounts, after.mounts},
+		{"cgroups", h.cgroups, after.cgroups},
+		{"children and descriptors", h.children, after.children},
+		{"store", h.files, after.files},
+	} {
+		if d.before != d.after {
+			t.Fatalf("%s changed from\n%s\nto\n%s", d.what, d.before, d.after)
+		}
+	}
+}
+
+// TestEachOpFails makes every op of a program fail once. Create must return an
+// error that names the op's note, and leave nothing.
+func TestEachOpFails(t *testing.T) {
+	b := everything(t, t.TempDir())
+	store := &Store{root: t.TempDir()}
+	ops := countOps(t, store, b)
+	before := lookAtHost(t, store.root)
+	for n := 1; n < ops; n++ {
+		var note, text string
+		store.tamper = func(p *compile.Init) {
+			note, text = p.Ops[n].Note, p.Ops[n].Fault
+			p.Ops[n] = failing(p.Ops[n])
+		}
+		sb, err := store.Create(context.Background(), "fault", b, nil)
+		if err == nil {
+			// Not every path goes through every op: what runs only where a file is
+			// missing, or behind the start, does not run here.
+			if err := sb.Delete(context.Background(), &DeleteOptions{Force: true}); err != nil {
+				t.Fatalf("op %d (%s): delete: %v", n, note, err)
+			}
+			reapChildren()
+		} else if !errors.Is(err, unix.EXDEV) || !strings.HasPrefix(err.Error(), note+": ") || text != "" && !strings.Contains(err.Error(), text) {
+			t.Fatalf("op %d (%s) failed with %v", n, note, err)
+		}
+		before.compare(t, lookAtHost(t, store.root))
+	}
+}
+
+// failing is op turned into one that does nothing but fail.
+func failing(op program.Op) program.Op {
+	return program.Op{
+		Call: program.Test, Note: op.Note, Fault: op.Fault, Dst: op.Dst,
+		Args: [6]program.Arg{program.Num(0), program.Num(0), program.Num(1), program.Num(0), program.Num(int(unix.EXDEV))},
+	}
+}
+
+// countOps makes the container unharmed.
+func countOps(t *testing.T, store *Store, b *spec.Bundle) (n int) {
+	t.Helper()
+	store.tamper = func(p *compile.Init) { n = len(p.Ops) }
+	sb, err := store.Create(context.Background(), "whole", b, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sb.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := sb.Delete(context.Background(), &DeleteOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	reapChildren()
+	return n
+}
+
+func reapChildren() {
+	for {
+		if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != nil || pid <= 0 {
+			return
+		}
+	}
+}
+
+// TestKilledAtEachStep kills the process that creates a container with SIGKILL at
+// each step of the creation. ForceDelete must then remove everything.
+func TestKilledAtEachStep(t *testing.T) {
+	if os.Getenv("ADL_TEST_KILL_DIR") != "" {
+		createAndDie()
+	}
+	dir := t.TempDir()
+	b := everything(t, dir)
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), b.Raw, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()
+	store := &Store{root: t.TempDir()}
+	before := lookAtHost(t, store.root)
+	for step := 1; ; step++ {
+		cmd := exec.Command("/proc/self/exe", "-test.run=^TestKilledAtEachStep$")
+		cmd.Env = append(os.Environ(), "ADL_TEST_KILL_DIR="+dir, "ADL_TEST_KILL_STORE="+store.root, fmt.Sprintf("ADL_TEST_KILL_STEP=%d", step))
+		out, err := cmd.CombinedOutput()
+		killed := false
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			killed = exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
+		}
+		if err != nil && !killed {
+			t.Fatalf("step %d: %v\n%s", step, err, out)
+		}
+		if _, err := store.List(); err != nil {
+			t.Fatalf("step %d: list: %v", step, err)
+		}
+		if sb, err := store.Load("victim"); err == nil {
+			if _, err := sb.State(); err != nil {
+				t.Fatalf("step %d: state: %v", step, err)
+			}
+		}
+		if err := store.ForceDelete(context.Background(), "victim"); err != nil {
+			t.Fatalf("step %d: delete: %v", step, err)
+		}
+		waitForChildren(t)
+		before.compare(t, lookAtHost(t, store.root))
+		if !killed {
+			if step < 8 {
+				t.Fatalf("the creation has %d steps only", step)
+			}
+			return
+		}
+	}
+}
+
+// waitForChildren reaps what the dead process has left to us: an init that has seen
+// the end of its parent ends by itself.
+func waitForChildren(t *testing.T) {
+	t.Helper()
+	for {
+		if _, err := unix.Wait4(-1, nil, 0, nil); err == unix.ECHILD {
+			return
+		} else if err != nil && err != unix.EINTR {
+			t.Fatal(err)
+		}
+	}
+}
+
+// createAndDie is the process that is killed.
+func createAndDie() {
+	var at, n int
+	_, _ = fmt.Sscan(os.Getenv("ADL_TEST_KILL_STEP"), &at)
+	store := &Store{root: os.Getenv("ADL_TEST_KILL_STORE"), step: func(string) {
+		if n++; n == at {
+			_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+			select {}
+		}
+	}}
+	b, err := spec.Open(os.Getenv("ADL_TEST_KILL_DIR"))
+	if err == nil {
+		_, err = store.Create(context.Background(), "victim", b, nil)
+	}
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
