@@ -113,18 +113,16 @@ func TestSecurity_SymlinkedConsole(t *testing.T) {
 func TestSecurity_ConsoleIsNotBoundThroughASymlink(t *testing.T) {
 	t.Parallel()
 	h.OursOnly(t, "CVE-2025-52565: runc before 1.2.8 and crun before 1.25 follow the symlink")
-	b := h.New(t, h.Terminal(0, 0), h.Sh("grep -c ' /etc/target ' /proc/self/mountinfo; exit 0"), h.WithoutMount("/dev"), h.Writable())
+	b := h.New(t, h.Terminal(0, 0), h.Sh("grep -c ' /etc/target ' /proc/self/mountinfo; exit 0"), h.WithoutMount("/dev"), h.Writable(),
+		h.Mount("/dev/pts", "devpts", "devpts", "newinstance", "ptmxmode=0666", "mode=0620"))
 	b.File("/etc/target", "image\n")
 	b.Symlink("/etc/target", "/dev/console")
 	console, slave := h.OpenPTY(t)
 	run := b.StartRun(h.OnTerminal(slave))
 	h.Must(t, slave.Close())
 	r := run.Finish()
-	if r.Code == 0 {
-		console.WaitText("0")
-	}
-	if strings.Contains(console.Text(), "1") && r.Code == 0 {
-		t.Errorf("the console was bound over /etc/target: %q", console.Text())
+	if text := console.Text(); r.Code == 0 && text != "0\r\n" || r.Code != 0 && text == "" {
+		t.Errorf("status %d, %q: the console was bound over /etc/target", r.Code, text)
 	}
 }
 
@@ -132,24 +130,18 @@ func TestSecurity_ConsoleIsNotBoundThroughASymlink(t *testing.T) {
 // bind something else over it.
 func TestSecurity_MaskedPathWithASymlinkedNull(t *testing.T) {
 	t.Parallel()
-	h.OursOnly(t, "CVE-2025-31133: runc before 1.2.8 binds what /dev/null points at")
+	h.OursOnly(t, "CVE-2025-31133: runc before 1.2.8 uses what /dev/null points at")
 	for _, target := range []string{"/etc/evil", "/proc/sys/kernel/core_pattern"} {
-		b := h.New(t, h.Sh("cat /etc/secret; grep -E ' /etc/secret ' /proc/self/mountinfo; exit 0"), h.WithoutMount("/dev"), h.Writable())
+		b := h.New(t, h.Sh("cat /etc/secret; echo end"), h.WithoutMount("/dev"), h.Writable())
 		b.File("/etc/secret", "secret\n")
 		b.File("/etc/evil", "evil\n")
 		b.Symlink(target, "/dev/null")
 		b.Spec.Linux.MaskedPaths = append(b.Spec.Linux.MaskedPaths, "/etc/secret")
-		r := b.Run()
-		if r.Code != 0 {
-			if r.Stderr == "" {
-				t.Errorf("%+v", r)
-			}
-			continue
+		if r := b.Run(); r.Code == 0 && r.Stdout != "end\n" || r.Code != 0 && r.Stderr == "" {
+			t.Errorf("/dev/null -> %s: %+v", target, r)
 		}
-		for _, bad := range []string{"secret\n", "evil", "core"} {
-			if strings.HasPrefix(r.Stdout, bad) {
-				t.Errorf("/dev/null -> %s: the masked file shows %q", target, r.Stdout)
-			}
+		if got := h.ReadFile(t, b.In("/etc/evil")); got != "evil\n" {
+			t.Errorf("/dev/null -> %s: /etc/evil became %q", target, got)
 		}
 	}
 }
@@ -207,11 +199,10 @@ func TestSecurity_AllowedMountsOverProc(t *testing.T) {
 // CVE-2024-21626: a working directory behind a descriptor that the runtime leaks.
 func TestSecurity_CwdIsALeakedDescriptor(t *testing.T) {
 	t.Parallel()
-	h.OursOnly(t, "CVE-2024-21626: runc before 1.1.12 lets the container out")
 	marker := filepath.Join(os.TempDir(), "adl-marker-"+h.Random())
 	h.WriteFile(t, marker, "host\n", 0o644)
 	defer os.Remove(marker)
-	for fd := range 16 {
+	for fd := 3; fd < 12; fd++ {
 		b := h.New(t, h.Sh("cat ./"+strings.Repeat("../", 20)+marker[1:]+" 2>/dev/null; pwd; exit 0"), h.Cwd(fmt.Sprintf("/proc/self/fd/%d", fd)))
 		r := b.Run()
 		if strings.Contains(r.Stdout, "host") {
@@ -226,7 +217,6 @@ func TestSecurity_CwdIsALeakedDescriptor(t *testing.T) {
 // Also when the descriptor is the caller's, as a manager may leave one open.
 func TestSecurity_CwdIsACallersDescriptor(t *testing.T) {
 	t.Parallel()
-	h.OursOnly(t, "CVE-2024-21626: runc before 1.1.12 does not check where the cwd is")
 	top, err := os.Open("/")
 	h.Must(t, err)
 	defer top.Close()
@@ -290,7 +280,6 @@ func TestSecurity_MaskedAndReadonlyPathsStayInside(t *testing.T) {
 
 func TestSecurity_NoLeakedDescriptors(t *testing.T) {
 	t.Parallel()
-	h.NotFor(t, "runc", "CVE-2024-21626: runc 1.1.5 may leak one")
 	files := []string{"/", "/etc/passwd", "/dev/null"}
 	var open []*os.File
 	for _, name := range files {

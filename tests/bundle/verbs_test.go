@@ -729,7 +729,7 @@ func race(b *h.Bundle, n int, args func(i int) []string) []h.Result {
 
 func TestVerbs_ConcurrentCreateOfOneID(t *testing.T) {
 	t.Parallel()
-	h.NotFor(t, "runc", "runc 1.1.5 has no lock for an id; a loser can remove the files of the winner")
+	h.NotFor(t, "runc", "runc 1.1.5 has no lock for an id: two commands can both make it")
 	b := h.New(t, h.Args("sleep", "1000"))
 	b.WriteSpec()
 	id := b.NewID()
