@@ -122,11 +122,11 @@ func (o *CreateOptions) check(p *specs.Process, wait bool) error {
 	case o.SystemdCgroup:
 		return errors.New("systemd cgroups are not supported yet")
 	case p.Terminal && o.ConsoleSocket == "" && !o.KeepConsole:
-		return errors.New("process.terminal: cannot allocate tty if runc will detach without setting console socket")
+		return errors.New("process.terminal: a container that nobody stays with needs a console socket")
 	case p.Terminal && o.KeepConsole && wait:
 		return errors.New("process.terminal: a created container needs a console socket")
 	case !p.Terminal && o.ConsoleSocket != "":
-		return errors.New("console socket: cannot use console socket if runc will not detach or allocate tty")
+		return errors.New("console socket: process.terminal is not set")
 	}
 	return nil
 }

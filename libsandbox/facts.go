@@ -3,6 +3,7 @@ package libsandbox
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"path"
 	"path/filepath"
 	"strconv"
@@ -32,6 +33,9 @@ func gather(b *spec.Bundle, cg *cgroup.Cgroup) (*compile.Facts, error) {
 		Root:          b.Rootfs(),
 		Tasks:         cg.TasksFiles(),
 	}
+	if err := mountLabel(b.Spec.Linux.MountLabel); err != nil {
+		return nil, err
+	}
 	f.Bounding, f.LastCap = kernel.Bounding()
 	f.CgroupUnified, f.Hierarchies = hierarchies(cg)
 	if f.Sources, err = sources(b); err != nil {
@@ -44,6 +48,20 @@ func gather(b *spec.Bundle, cg *cgroup.Cgroup) (*compile.Facts, error) {
 	}
 	f.Home = home(b)
 	return f, nil
+}
+
+// mountLabel accepts an SELinux label where there is no SELinux, with a warning:
+// managers write it without looking.
+func mountLabel(label string) error {
+	if label == "" {
+		return nil
+	}
+	var fs unix.Statfs_t
+	if unix.Statfs("/sys/fs/selinux", &fs) == nil && fs.Type == unix.SELINUX_MAGIC {
+		return fmt.Errorf("linux.mountLabel %q: SELinux labels are not supported yet", label)
+	}
+	slog.Warn("linux.mountLabel: the host has no SELinux, ignored")
+	return nil
 }
 
 // sources looks at the sources of the bind mounts. They are paths of the host that

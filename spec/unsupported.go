@@ -26,7 +26,6 @@ func unsupported(s *specs.Spec) error {
 		{len(l.GIDMappings) > 0, "linux.gidMappings", "user namespaces are not supported yet"},
 		{len(l.TimeOffsets) > 0, "linux.timeOffsets", "time namespaces are not supported yet"},
 		{l.Seccomp != nil, "linux.seccomp", "seccomp filters are not supported yet"},
-		{l.MountLabel != "", "linux.mountLabel", "SELinux labels are not supported yet"},
 		{l.IntelRdt != nil, "linux.intelRdt", "Intel RDT is not supported yet"},
 		{l.MemoryPolicy != nil, "linux.memoryPolicy", "memory policies are not supported yet"},
 		{len(l.NetDevices) > 0, "linux.netDevices", "moving network devices is not supported yet"},

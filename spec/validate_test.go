@@ -260,9 +260,7 @@ func TestValidateHooks(t *testing.T) {
 
 func TestValidateNamespaces(t *testing.T) {
 	runRules(t, []rule{
-		{`linux.namespaces: a mount namespace is required`, func(s *specs.Spec) { s.Linux = nil }},
-		{`linux.namespaces: a mount namespace is required`, func(s *specs.Spec) { drop(s, specs.MountNamespace) }},
-		{`linux.namespaces: a mount namespace is required`, func(s *specs.Spec) { hostNamespaces(s).Linux.Namespaces = nil }},
+		{`linux: missing`, func(s *specs.Spec) { s.Linux = nil }},
 		{`linux.namespaces[5].type: missing`, func(s *specs.Spec) { s.Linux.Namespaces[5].Type = "" }},
 		{`linux.namespaces[0].type "PID": unknown`, func(s *specs.Spec) { s.Linux.Namespaces[0].Type = "PID" }},
 		{`linux.namespaces[1].type "pid": given twice`, func(s *specs.Spec) { s.Linux.Namespaces[1].Type = "pid" }},
@@ -410,7 +408,6 @@ func TestUnsupported(t *testing.T) {
 		{`linux.namespaces[5].type "time": time namespaces are not supported yet`, func(s *specs.Spec) { s.Linux.Namespaces[5].Type = "time" }},
 		{`linux.timeOffsets: time namespaces are not supported yet`, func(s *specs.Spec) { s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"monotonic": {}} }},
 		{`linux.seccomp: seccomp filters are not supported yet`, func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{} }},
-		{`linux.mountLabel: SELinux labels are not supported yet`, func(s *specs.Spec) { s.Linux.MountLabel = "l" }},
 		{`linux.intelRdt: Intel RDT is not supported yet`, func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }},
 		{`linux.memoryPolicy: memory policies are not supported yet`, func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{} }},
 		{`linux.netDevices: moving network devices is not supported yet`, func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}} }},
