@@ -5,7 +5,10 @@ import (
 	"os"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/spec"
 )
 
 // console joins the caller's terminal to the container's: bytes both ways, and
@@ -35,17 +38,36 @@ func (a *app) attachConsole(master *os.File) *console {
 		return nil
 	}
 	t := &console{master: master, stdin: a.stdin, exited: make(chan struct{}), done: make(chan struct{})}
-	for _, f := range []*os.File{a.stderr, a.stdout, a.stdin} {
-		if isTerminal(f) {
-			t.host = f
-		}
-	}
-	if t.host == a.stdin {
+	if t.host = a.terminal(); t.host == a.stdin {
 		t.saved = makeRaw(a.stdin)
 	}
 	go t.copyIn()
 	go t.copyOut(a.stdout)
 	return t
+}
+
+// terminal is the first of stdin, stdout and stderr that is a terminal, or nil.
+func (a *app) terminal() *os.File {
+	for _, f := range []*os.File{a.stdin, a.stdout, a.stderr} {
+		if isTerminal(f) {
+			return f
+		}
+	}
+	return nil
+}
+
+// adoptSize has the container's terminal begin with the size of the caller's,
+// whatever process.consoleSize says: the process may ask before it is attached.
+func (a *app) adoptSize(b *spec.Bundle) {
+	p := b.Spec.Process
+	if p == nil || !p.Terminal {
+		return
+	}
+	if f := a.terminal(); f != nil {
+		if ws, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil {
+			p.ConsoleSize = &specs.Box{Height: uint(ws.Row), Width: uint(ws.Col)}
+		}
+	}
 }
 
 // close waits for the output that is left, restores the caller's terminal and

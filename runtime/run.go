@@ -3,7 +3,6 @@ package runtime
 import (
 	"errors"
 	"log/slog"
-	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -62,6 +61,7 @@ func (a *app) doRun(c *cli.Context) error {
 	case c.Bool("dry-run"):
 		return a.listing(store, t.id, b, o)
 	case foreground:
+		a.adoptSize(b)
 		sig.caught()
 		subreap(c)
 	}
@@ -133,17 +133,18 @@ func (a *app) supervise(c *cli.Context, sandbox *libsandbox.Sandbox, sig *signal
 	status, err := wait(sandbox.Pid())
 	stop()
 	tty.close()
-	if err != nil {
+	if err == nil {
+		a.status = exitStatus(status)
+	}
+	if c.Bool("keep") {
 		return err
 	}
-	a.status = exitStatus(status)
-	if c.Bool("keep") {
-		return nil
+	// By force, in case that it was the wait which failed.
+	derr := sandbox.Delete(c.Context, &libsandbox.DeleteOptions{Force: true})
+	if derr != nil && !errors.Is(derr, libsandbox.ErrNotExist) {
+		slog.Error(oneLine(derr.Error()))
 	}
-	if err := sandbox.Delete(c.Context, nil); err != nil && !errors.Is(err, os.ErrNotExist) {
-		slog.Error(oneLine(err.Error()))
-	}
-	return nil
+	return err
 }
 
 // exitStatus is the shell's convention: the status, or 128+n for signal n.

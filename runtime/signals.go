@@ -19,8 +19,9 @@ import (
 // of a whole run. So they are caught in two steps:
 //
 //	before the container starts: those that would end this process and leave the
-//	    container behind, in parallel to reading the bundle; they wait in c
-//	some ms after it started: the others, which Go otherwise drops
+//	    container behind, and those that programs commonly take orders by. That is
+//	    done in parallel to reading the bundle, and they wait in c
+//	some ms after it started: the others, which Go drops until then
 type signals struct {
 	c     chan os.Signal
 	ready chan struct{} // closed when the first step is done
@@ -37,7 +38,7 @@ const backlog = 64
 func catchSignals() *signals {
 	s := &signals{c: make(chan os.Signal, backlog), ready: make(chan struct{})}
 	go func() {
-		signal.Notify(s.c, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT)
+		signal.Notify(s.c, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
 		close(s.ready)
 	}()
 	return s
