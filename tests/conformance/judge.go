@@ -152,7 +152,7 @@ func cell(r *result) string {
 		text = "FAIL"
 	}
 	if r.tries > 1 {
-		text += fmt.Sprintf(" (try %d)", r.tries)
+		text += fmt.Sprintf(", try %d", r.tries)
 	}
 	return text
 }

@@ -103,7 +103,7 @@ func run() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
-	results, err := runAll(ctx, opts, runtimes, programs)
+	results, err := runAll(ctx, opts, runtimes, programs, reasons)
 	if err != nil {
 		return err
 	}
