@@ -240,7 +240,7 @@ func TestHooks_FailureOfStartContainer(t *testing.T) {
 	}
 }
 
-// runtime.md, step 9 (since version 1.2.1): error, and the container is stopped.
+// runtime.md, step 9 (since version 1.3.0 of the specification): error, and the container is stopped.
 func TestHooks_FailureOfPoststart(t *testing.T) {
 	t.Parallel()
 	h.NotFor(t, "crun", "crun 1.8.1 only warns, as older versions of the specification said")
@@ -249,8 +249,13 @@ func TestHooks_FailureOfPoststart(t *testing.T) {
 	b.Set(h.HookSet(specs.Hooks{Poststart: []specs.Hook{failing(b, "poststart")}, Poststop: []specs.Hook{b.hook("poststop", "")}}))
 	c := b.Create()
 	b.Do("start", c.ID).Refused(t, "hooks.poststart[0]", "exit status 3")
-	if code := c.WaitExit(); code != 137 {
-		t.Errorf("init's status is %d, want 137: it must have been killed", code)
+	h.Eventually(t, "init still runs", func() bool { return !h.Alive(c.Pid) })
+	if s := stateOf(t, b.Bundle, c.ID); s.Status != "stopped" {
+		t.Errorf("%+v", s)
+	}
+	c.Delete()
+	if got := b.log(t); !slices.Contains(got, "poststop") {
+		t.Errorf("hooks that ran: %q, want poststop among them", got)
 	}
 }
 
@@ -292,7 +297,7 @@ func TestHooks_Timeout(t *testing.T) {
 		b.Set(h.HookSet(hooks))
 		begin := time.Now()
 		b.Run().Refused(t, "hooks."+name+"[0]", "timeout")
-		if d := time.Since(begin); d < time.Second || d > 6*time.Second {
+		if d := time.Since(begin); d < time.Second || d > 15*time.Second {
 			t.Errorf("%s: ended after %v, want about 1 s", name, d)
 		}
 	}

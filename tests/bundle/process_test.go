@@ -101,6 +101,30 @@ func TestProcess_CwdUnreachable(t *testing.T) {
 	}
 }
 
+// Only root may enter the directory, but the runtime enters it before it changes
+// the user, as runc does.
+func TestProcess_CwdOfAnotherUser(t *testing.T) {
+	t.Parallel()
+	b := h.New(t, h.Args("pwd"), h.Cwd("/private"), h.User(1000, 1000))
+	h.Must(t, os.Mkdir(b.In("/private"), 0o700))
+	if got := b.Out(); got != "/private" {
+		t.Errorf("%q", got)
+	}
+}
+
+// A home on a file system that root may not enter, but the user may (NFS with
+// root_squash): here a directory of the user's, for a root without capabilities.
+func TestProcess_CwdOfTheUser(t *testing.T) {
+	t.Parallel()
+	b := h.New(t, h.Args("pwd"), h.Cwd("/home/user"), h.User(1000, 1000), h.AllCaps())
+	h.Must(t, os.MkdirAll(b.In("/home/user"), 0o755))
+	h.Must(t, os.Chown(b.In("/home/user"), 1000, 1000))
+	h.Must(t, os.Chmod(b.In("/home/user"), 0o700))
+	if got := b.Out(); got != "/home/user" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestProcess_User(t *testing.T) {
 	t.Parallel()
 	b := h.New(t, h.Sh("grep -E '^(Uid|Gid|Groups):' /proc/self/status | tr '\t' ' '"), h.User(1000, 2000, 3000, 4000))

@@ -50,13 +50,13 @@ func Random() string {
 }
 
 // Eventually polls cond every 2 ms and fails the test when it stays false for
-// five seconds.
+// ten seconds.
 func Eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(10 * time.Second)
 	for !cond() {
 		if time.Now().After(deadline) {
-			t.Fatalf("after 5 s: %s", what)
+			t.Fatalf("after 10 s: %s", what)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}

@@ -73,9 +73,9 @@ func (c *Console) Text() string {
 // WaitText waits until text has appeared.
 func (c *Console) WaitText(text string) {
 	c.t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(c.Text(), text); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(c.Text(), text); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			c.t.Fatalf("after 5 s: no %q on the terminal: %q", text, c.Text())
+			c.t.Fatalf("after 10 s: no %q on the terminal: %q", text, c.Text())
 		}
 	}
 }
