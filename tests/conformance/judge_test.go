@@ -27,6 +27,7 @@ func TestJudge(t *testing.T) {
 		{"stale reason", outcomeOf(ours, ""), outcomeOf(runc, ""), outcomeOf(crun, ""), &always, "says why it does not"},
 		{"maybe, passed", outcomeOf(ours, ""), outcomeOf(runc, "x"), outcomeOf(crun, "x"), &maybe, ""},
 		{"maybe, failed", outcomeOf(ours, "x"), outcomeOf(runc, "x"), outcomeOf(crun, "x"), &maybe, ""},
+		{"maybe, crun passed", outcomeOf(ours, "x"), outcomeOf(runc, "x"), outcomeOf(crun, ""), &maybe, ""},
 		{"ours leaves more", outcomeOf(ours, "", "mount a"), outcomeOf(runc, ""), outcomeOf(crun, "x"), nil, "leaves something"},
 		{"all leave", outcomeOf(ours, "", "mount a"), outcomeOf(runc, "", "mount a"), outcomeOf(crun, "x"), nil, ""},
 	}

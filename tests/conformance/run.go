@@ -152,8 +152,8 @@ func (r *runner) retry(jobs []*job, reasons map[string]reason) error {
 		passed[j.program] = passed[j.program] || j.result.passed()
 	}
 	for _, j := range jobs {
-		_, explained := reasons[j.program]
-		expected := j.target.name == ours && exempt(j.program) != ""
+		why, explained := reasons[j.program]
+		expected := why.when == whenMaybe || j.target.name == ours && exempt(j.program) != ""
 		if explained && (!passed[j.program] || expected) {
 			continue
 		}
