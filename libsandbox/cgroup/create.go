@@ -52,7 +52,7 @@ func (c *Cgroup) createIn(m *maker, d *dir) (existed bool, err error) {
 	}
 	existed, err = m.mkdirAll(d.root, d.path)
 	if err == nil && slices.Contains(d.controllers, "cpuset") {
-		err = c.fillCpuset(d)
+		err = c.fillCpuset(d, !existed)
 	}
 	return existed, err
 }
@@ -88,14 +88,18 @@ func (m *maker) undo() {
 // fillCpuset gives a v1 cpuset the CPUs and memory nodes of its parents, without
 // which no process can enter it. What the spec sets is left to the spec: cpus that
 // were copied from the parent first could clash with a sibling's exclusive ones.
-func (c *Cgroup) fillCpuset(d *dir) error {
+func (c *Cgroup) fillCpuset(d *dir, isNew bool) error {
 	for _, file := range [...]string{"cpuset.cpus", "cpuset.mems"} {
 		fromSpec := slices.ContainsFunc(c.limits, func(s setting) bool { return s.file == file })
 		from := d.path
-		if fromSpec {
+		if fromSpec || isNew {
 			from = filepath.Dir(d.path)
 		}
-		if _, err := inheritCpuset(d.root, from, file); err != nil {
+		value, err := inheritCpuset(d.root, from, file)
+		if err == nil && isNew && !fromSpec {
+			err = writeFile(d.path, file, value)
+		}
+		if err != nil {
 			return err
 		}
 	}

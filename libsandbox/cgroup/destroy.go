@@ -68,14 +68,14 @@ func removeTree(path string) error {
 
 // childrenOf lists the cgroups in a cgroup; one that is gone has none.
 func childrenOf(path string) ([]string, error) {
-	entries, err := os.ReadDir(path)
+	entries, err := readDir(path)
 	if err != nil && !gone(err) {
 		return nil, err
 	}
 	var names []string
 	for _, e := range entries {
-		if e.IsDir() {
-			names = append(names, e.Name())
+		if e.kind == unix.DT_DIR {
+			names = append(names, e.name)
 		}
 	}
 	return names, nil

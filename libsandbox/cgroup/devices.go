@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -54,9 +55,9 @@ func (d device) String() string {
 		if v == anyNumber {
 			return "*"
 		}
-		return fmt.Sprint(v)
+		return strconv.FormatInt(v, 10)
 	}
-	return fmt.Sprintf("%c %s:%s", d.kind, n(d.major), n(d.minor))
+	return string(d.kind) + " " + n(d.major) + ":" + n(d.minor)
 }
 
 // devicePolicy is a list of device rules brought into the only form that v1 knows:
@@ -224,7 +225,7 @@ func (p *devicePolicy) writeV1(path string) error {
 	}
 	lines := make([]string, len(p.exceptions))
 	for i, e := range p.exceptions {
-		lines[i] = fmt.Sprintf("%v %v", e.device, e.access)
+		lines[i] = e.device.String() + " " + e.access.String()
 	}
 	failed := 0
 	err := writeLines(path, file, lines, func(i int, err error) bool {

@@ -186,7 +186,7 @@ func TestDeviceProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	accepted := 0
-	for range 20000 {
+	for range 5000 {
 		var rules []specs.LinuxDeviceCgroup
 		for range rnd.IntN(6) {
 			r := specs.LinuxDeviceCgroup{Allow: rnd.IntN(2) == 0, Type: "a", Access: "rwm"}
@@ -213,7 +213,7 @@ func TestDeviceProgram(t *testing.T) {
 			}
 		}
 	}
-	if accepted < 5000 {
+	if accepted < 1000 {
 		t.Errorf("only %d of the lists were accepted", accepted)
 	}
 }

@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"encoding/binary"
 	"os"
 	"strings"
 
@@ -67,6 +68,51 @@ func readAll(fd int) (string, error) {
 
 func open(path string, flags int) (int, error) {
 	return retry(func() (int, error) { return unix.Open(path, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0) })
+}
+
+// entry is a name in a directory, with its DT_ type.
+type entry struct {
+	name string
+	kind byte
+}
+
+// readDir reads a directory, in no particular order. os.ReadDir would register the
+// descriptor with the poller first, which costs as much as the reading.
+func readDir(path string) ([]entry, error) {
+	fd, err := open(path, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	var entries []entry
+	buf := make([]byte, 8192)
+	for {
+		n, err := retry(func() (int, error) { return unix.ReadDirent(fd, buf) })
+		if err != nil {
+			return nil, &os.PathError{Op: "readdir", Path: path, Err: err}
+		}
+		if n == 0 {
+			return entries, nil
+		}
+		entries = parseDirents(entries, buf[:n])
+	}
+}
+
+// parseDirents takes struct linux_dirent64 apart (getdents64(2)): inode and offset
+// of 8 bytes each, the record's length in 2, its type in 1, the name up to a NUL.
+func parseDirents(entries []entry, buf []byte) []entry {
+	for len(buf) > 19 {
+		length := min(int(binary.NativeEndian.Uint16(buf[16:])), len(buf))
+		if length <= 19 {
+			break
+		}
+		name := unix.ByteSliceToString(buf[19:length])
+		if name != "." && name != ".." {
+			entries = append(entries, entry{name, buf[18]})
+		}
+		buf = buf[length:]
+	}
+	return entries
 }
 
 // retry calls f until it does not fail with EINTR.

@@ -78,15 +78,16 @@ func discover(dir string, fsType func(string) (int64, error)) (*Host, error) {
 	if t == unix.CGROUP2_SUPER_MAGIC {
 		return &Host{Mode: V2, Hierarchies: []Hierarchy{{Dir: dir}}}, nil
 	}
-	entries, err := os.ReadDir(dir) // sorted by name
+	entries, err := readDir(dir)
 	if err != nil {
 		return nil, err
 	}
+	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.name, b.name) })
 	h := &Host{}
 	var unified []Hierarchy
 	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
-		if !e.IsDir() {
+		path := dir + "/" + e.name
+		if e.kind != unix.DT_DIR {
 			continue
 		}
 		t, err := fsType(path)
@@ -95,7 +96,7 @@ func discover(dir string, fsType func(string) (int64, error)) (*Host, error) {
 		}
 		if t == unix.CGROUP2_SUPER_MAGIC {
 			unified = append(unified, Hierarchy{Dir: path})
-		} else if c := controllersOf(e.Name()); t == unix.CGROUP_SUPER_MAGIC && c != nil {
+		} else if c := controllersOf(e.name); t == unix.CGROUP_SUPER_MAGIC && c != nil {
 			h.Hierarchies = append(h.Hierarchies, Hierarchy{Controllers: c, Dir: path})
 		}
 	}
@@ -129,12 +130,12 @@ func controllersOf(name string) []string {
 	return c
 }
 
-func (h *Host) addAliases(dir string, entries []os.DirEntry) {
+func (h *Host) addAliases(dir string, entries []entry) {
 	for _, e := range entries {
-		if e.Type() != os.ModeSymlink {
+		if e.kind != unix.DT_LNK {
 			continue
 		}
-		target, err := os.Readlink(filepath.Join(dir, e.Name()))
+		target, err := os.Readlink(filepath.Join(dir, e.name))
 		if err != nil {
 			continue
 		}
@@ -143,7 +144,7 @@ func (h *Host) addAliases(dir string, entries []os.DirEntry) {
 		}
 		i := slices.IndexFunc(h.Hierarchies, func(h Hierarchy) bool { return h.Dir == filepath.Clean(target) })
 		if i >= 0 {
-			h.Hierarchies[i].Aliases = append(h.Hierarchies[i].Aliases, e.Name())
+			h.Hierarchies[i].Aliases = append(h.Hierarchies[i].Aliases, e.name)
 		}
 	}
 }

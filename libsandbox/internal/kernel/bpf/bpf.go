@@ -85,8 +85,8 @@ type attachAttr struct {
 }
 
 // LoadCgroupDevice loads a program of type BPF_PROG_TYPE_CGROUP_DEVICE and returns
-// its descriptor, close-on-exec and the caller's to close. An error carries the last
-// line of the verifier's log.
+// its descriptor, close-on-exec and the caller's to close. An error carries the
+// verifier's reason.
 func LoadCgroupDevice(prog []Insn) (int, error) {
 	fd, err := load(prog, nil)
 	if err == unix.EPERM {
@@ -99,11 +99,18 @@ func LoadCgroupDevice(prog []Insn) (int, error) {
 	if fd, again := load(prog, log); again == nil {
 		return fd, nil
 	}
-	lines := strings.Split(strings.TrimSpace(unix.ByteSliceToString(log)), "\n")
-	if why := lines[len(lines)-1]; why != "" {
-		return -1, fmt.Errorf("%w (%s)", os.NewSyscallError("bpf", err), why)
+	return -1, fmt.Errorf("%w (%s)", os.NewSyscallError("bpf", err), verdict(unix.ByteSliceToString(log)))
+}
+
+// verdict is the last line of the verifier's log that is not its statistics.
+func verdict(log string) string {
+	last := "no reason given"
+	for line := range strings.Lines(log) {
+		if !strings.HasPrefix(line, "processed ") {
+			last = strings.TrimSpace(line)
+		}
 	}
-	return -1, os.NewSyscallError("bpf", err)
+	return last
 }
 
 // loadUnlimited is for Linux before 5.11, which counts programs as locked memory.
