@@ -217,6 +217,7 @@ func TestSecurity_CwdIsALeakedDescriptor(t *testing.T) {
 // Also when the descriptor is the caller's, as a manager may leave one open.
 func TestSecurity_CwdIsACallersDescriptor(t *testing.T) {
 	t.Parallel()
+	h.NotFor(t, "crun", "CVE-2024-21626 in crun 1.8.1: it does not check where the cwd is")
 	top, err := os.Open("/")
 	h.Must(t, err)
 	defer top.Close()

@@ -107,6 +107,7 @@ func TestProcess_SocketWithoutTerminalIsRefused(t *testing.T) {
 
 func TestProcess_RunWithATerminal(t *testing.T) {
 	t.Parallel()
+	h.NotFor(t, "crun", "crun 1.8.1 copies the window size only when it changes")
 	until := `until test "$(stty size 2>/dev/null)" = "%s"; do sleep 0.02; done; echo now %s; `
 	b := h.New(t, h.Terminal(0, 0), h.Sh("tty; stty size; "+strings.ReplaceAll(until, "%s", "20 70")+"read line; echo got:$line; "+strings.ReplaceAll(until, "%s", "21 71")+"exit 6"))
 	console, slave := h.OpenPTY(t)

@@ -1,7 +1,6 @@
 package harness
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -316,22 +315,6 @@ func Lines(text string) []string {
 		return nil
 	}
 	return strings.Split(text, "\n")
-}
-
-// ReadPipe returns a pipe's write end for a container and a function that closes
-// it and returns everything that was written.
-func ReadPipe(t testing.TB) (w *os.File, finish func() string) {
-	t.Helper()
-	r, w, err := os.Pipe()
-	Must(t, err)
-	t.Cleanup(func() { r.Close(); w.Close() })
-	return w, func() string {
-		w.Close()
-		var buf bytes.Buffer
-		_, err := buf.ReadFrom(r)
-		Must(t, err)
-		return buf.String()
-	}
 }
 
 // Adopt returns a container that a command other than `create` made, with the pid

@@ -34,12 +34,16 @@ func Main(m *testing.M) int {
 		return m.Run()
 	}
 	store, err := os.MkdirTemp("", "adl-tests-")
-	os.Chmod(store, 0o755) // one test runs the runtime as another user
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "harness:", err)
 		return 1
 	}
 	defer os.RemoveAll(store)
+	// One test runs the runtime as another user, who must reach it.
+	if err := os.Chmod(store, 0o755); err != nil {
+		fmt.Fprintln(os.Stderr, "harness:", err)
+		return 1
+	}
 	if err := prepare(store); err != nil {
 		fmt.Fprintln(os.Stderr, "harness:", err)
 		return 1
