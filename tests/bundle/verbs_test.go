@@ -342,7 +342,7 @@ func TestVerbs_RunPidFile(t *testing.T) {
 	id := b.NewID()
 	run := b.Command([]string{"--root", b.Root, "run", "--bundle", b.Dir, "--pid-file", b.Work + "/pid", id})
 	run.WaitOutput("ready")
-	h.Eventually(t, "no pid file", func() bool { _, err := os.Stat(b.Work + "/pid"); return err == nil })
+	h.Eventually(t, "no pid file", func() bool { text, _ := os.ReadFile(b.Work + "/pid"); return len(text) > 0 })
 	if got, want := h.ReadFile(t, b.Work+"/pid"), strconv.Itoa(stateOf(t, b, id).Pid); got != want {
 		t.Errorf("pid file %q, want %q", got, want)
 	}
@@ -360,7 +360,7 @@ func TestVerbs_RunKilled(t *testing.T) {
 	id := b.NewID()
 	run := b.Command([]string{"--root", b.Root, "run", "--bundle", b.Dir, "--pid-file", b.Work + "/pid", id})
 	run.WaitOutput("ready")
-	h.Eventually(t, "no pid file", func() bool { _, err := os.Stat(b.Work + "/pid"); return err == nil })
+	h.Eventually(t, "no pid file", func() bool { text, _ := os.ReadFile(b.Work + "/pid"); return len(text) > 0 })
 	h.Must(t, run.Process.Kill())
 	run.Finish()
 	b.Adopt(id, b.Work+"/pid")
