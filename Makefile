@@ -1,0 +1,62 @@
+# What to do with this repository. A comment after ## is a target's help line.
+# What takes more than a few lines of shell is a script in hack/.
+
+PREFIX  ?= /usr/local
+GO      ?= go
+VERSION ?= $(shell git describe --tags --dirty --match 'v*' 2>/dev/null || echo 0.1.0-dev)
+COMMIT  ?= $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null)
+
+TAGS    := urfave_cli_no_docs
+LDFLAGS := -s -w -X adl.run/adl-runtime/runtime.version=$(VERSION:v%=%) -X adl.run/adl-runtime/runtime.commit=$(COMMIT)
+BINARY  := build/adl-runtime
+MANUAL  := build/man/adl-runtime.8
+
+export GO TAGS
+export CGO_ENABLED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test lint unit root cross fuzz conformance bench man install clean
+
+help: ## print this list
+	@echo "make TARGET, where TARGET is one of:"
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16 | sed 's/^/  /'
+
+build: ## build build/adl-runtime
+	@hack/need-go.sh
+	$(GO) build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS)' -o $(BINARY) .
+
+run: ## install what is missing (as root), build, make a small bundle and run it
+	@hack/run.sh
+
+test: lint unit root cross ## lint, unit, root and cross
+
+lint: ## gofumpt, go vet, staticcheck and shellcheck
+	hack/lint.sh
+
+unit: ## tests that need no privileges
+	hack/test.sh unit
+
+root: ## tests that make containers; they need root
+	hack/test.sh root
+
+cross: ## build everything for arm64, and run its interpreter where qemu is installed
+	hack/cross.sh
+
+fuzz: ## run every fuzzer for $FUZZTIME (20s)
+	hack/fuzz.sh
+
+conformance: build ## the OCI validation programs against ours, runc and crun (root)
+	$(GO) -C tests/conformance run .
+
+bench: build ## compare speed and memory with crun and runc, and check the targets (root)
+	$(GO) run ./tests/bench -check
+
+man: build ## write build/man/adl-runtime.8
+	hack/man.sh $(BINARY) $(MANUAL)
+
+install: build man ## install the binary and its manual page; PREFIX=/usr/local, DESTDIR=
+	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/adl-runtime
+	install -D -m 0644 $(MANUAL) $(DESTDIR)$(PREFIX)/share/man/man8/adl-runtime.8
+
+clean: ## remove build/
+	rm -rf build
