@@ -270,11 +270,11 @@ func (c *creation) follow(ctx context.Context) error {
 			c.child.Pid = r.Forked
 			continue
 		}
-		c.step("at barrier")
+		c.step("at-barrier")
 		if err := c.barrier(ctx, r); err != nil {
 			return c.explain(err)
 		}
-		c.step("past barrier")
+		c.step("past-barrier")
 		if r.Barrier == compile.BarrierCreated && c.wait {
 			c.child.Close()
 			return nil
@@ -311,6 +311,10 @@ func (c *creation) barrier(ctx context.Context, r engine.Record) error {
 		}
 	case compile.BarrierCreated:
 		if err := c.created(ctx); err != nil {
+			return err
+		}
+	default:
+		if err := c.makeTarget(r); err != nil {
 			return err
 		}
 	}

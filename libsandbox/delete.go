@@ -28,7 +28,7 @@ func (sb *Sandbox) Delete(ctx context.Context, o *DeleteOptions) error {
 		switch status := sb.currentStatus(); status {
 		case specs.StateStopped, specs.StateCreated:
 		default:
-			return fmt.Errorf("%w: cannot delete container %s that is not stopped: %s", ErrRunning, sb.id, status)
+			return kindError{fmt.Errorf("cannot delete container %s that is not stopped: %s", sb.id, status), ErrRunning}
 		}
 	}
 	return sb.destroy(ctx, e)

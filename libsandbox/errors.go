@@ -14,7 +14,15 @@ var (
 	// ErrNotRunning: the container has no process that could do it.
 	ErrNotRunning = errors.New("container not running")
 	// ErrNotCreated: only a created container can be started.
-	ErrNotCreated = errors.New("cannot start a container that is not created")
+	ErrNotCreated = errors.New("container is not in the created state")
 	// ErrRunning: the container has to be stopped first.
 	ErrRunning = errors.New("container is not stopped")
 )
+
+// kindError gives an error one of the kinds above without repeating its text.
+type kindError struct {
+	error
+	kind error
+}
+
+func (e kindError) Unwrap() []error { return []error{e.error, e.kind} }

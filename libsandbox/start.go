@@ -2,6 +2,7 @@ package libsandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -26,9 +27,11 @@ func (sb *Sandbox) Start(ctx context.Context) error {
 	switch status := sb.currentStatus(); status {
 	case specs.StateCreated:
 	case specs.StateStopped:
-		return fmt.Errorf("%w: cannot start a container that has stopped", ErrNotCreated)
+		return kindError{errors.New("cannot start a container that has stopped"), ErrNotCreated}
+	case specs.StateRunning:
+		return kindError{errors.New("cannot start an already running container"), ErrNotCreated}
 	default:
-		return fmt.Errorf("%w: cannot start a container in the %s state", ErrNotCreated, status)
+		return kindError{fmt.Errorf("cannot start a container in the %s state", status), ErrNotCreated}
 	}
 	if h := sb.rec.Hooks; h != nil && len(h.StartContainer) > 0 {
 		s, err := e.config()

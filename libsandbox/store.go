@@ -25,22 +25,14 @@ type Store struct {
 	step   func(string)
 }
 
-// OpenStore opens the store in directory root, which is made, with mode 0700, where
-// it is missing.
+// OpenStore opens the store in directory root. The directory is made, with mode
+// 0700, when the first container is.
 func OpenStore(root string) (*Store, error) {
-	root, err := filepath.Abs(root)
+	abs, err := filepath.Abs(root)
 	if err != nil {
 		return nil, fmt.Errorf("store %q: %w", root, err)
 	}
-	if err := unix.Mkdir(root, 0o700); err != nil && err != unix.EEXIST {
-		if err != unix.ENOENT {
-			return nil, fmt.Errorf("store: mkdir %s: %w", root, err)
-		}
-		if err := os.MkdirAll(root, 0o700); err != nil {
-			return nil, fmt.Errorf("store: %w", err)
-		}
-	}
-	return &Store{root: root}, nil
+	return &Store{root: abs}, nil
 }
 
 // entry is an open, locked directory of a container.
@@ -92,7 +84,14 @@ func (s *Store) add(id string) (*entry, error) {
 		return nil, err
 	}
 	path := filepath.Join(s.root, id)
-	if err := unix.Mkdir(path, 0o711); err != nil {
+	err := unix.Mkdir(path, 0o711)
+	if err == unix.ENOENT {
+		if err := os.MkdirAll(s.root, 0o700); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+		err = unix.Mkdir(path, 0o711)
+	}
+	if err != nil {
 		if err == unix.EEXIST {
 			return nil, fmt.Errorf("container %q: %w", id, ErrExist)
 		}
@@ -103,7 +102,7 @@ func (s *Store) add(id string) (*entry, error) {
 
 func validateID(id string) error {
 	if err := spec.ValidateID(id); err != nil {
-		return fmt.Errorf("%w: %w", ErrInvalidID, err)
+		return kindError{err, ErrInvalidID}
 	}
 	return nil
 }
@@ -130,7 +129,7 @@ func (s *Store) Load(id string) (*Sandbox, error) {
 // directory, and entries that are only half there, do not show.
 func (s *Store) List() ([]*Sandbox, error) {
 	names, err := os.ReadDir(s.root)
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	var list []*Sandbox

@@ -121,14 +121,14 @@ func inheritCpuset(root, path, file string) (string, error) {
 
 // createUnified makes the directory in the unified hierarchy. On v2 every
 // controller is enabled on the way there, as runc does, so that there are
-// statistics of all; on a hybrid host only those that a limit needs.
+// statistics of all; on a hybrid host none is.
 func (c *Cgroup) createUnified(m *maker, d *dir) (existed bool, err error) {
 	parent := filepath.Dir(d.path)
 	if _, err := m.mkdirParents(d.root, parent); err != nil {
 		return false, err
 	}
-	if c.mode == V2 || slices.ContainsFunc(c.limits, func(s setting) bool { return c.controller(s.controller) == d }) {
-		if err := c.enable(d.root, parent); err != nil {
+	if c.mode == V2 {
+		if err := enable(d.root, parent); err != nil {
 			return false, err
 		}
 	}
@@ -157,17 +157,12 @@ func (m *maker) mkdirParents(root, path string) (bool, error) {
 // that changes nothing, first waits for the controllers of recently removed
 // children to go offline (cgroup_lock_and_drain_offline), which takes an RCU grace
 // period.
-func (c *Cgroup) enable(root, path string) error {
+func enable(root, path string) error {
 	text, err := readFile(root, "cgroup.controllers")
 	if err != nil {
 		return err
 	}
 	want := strings.Fields(text)
-	if c.mode != V2 {
-		want = slices.DeleteFunc(want, func(name string) bool {
-			return !slices.ContainsFunc(c.limits, func(s setting) bool { return s.controller == name })
-		})
-	}
 	for _, p := range between(root, path) {
 		if want, err = enableIn(p, want); err != nil {
 			return err

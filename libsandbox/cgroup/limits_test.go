@@ -74,8 +74,8 @@ blkio/blkio.throttle.read_bps_device = 8:0 1000   # blockIO.throttleReadBpsDevic
 blkio/blkio.throttle.write_bps_device = 8:0 2000   # blockIO.throttleWriteBpsDevice[0]: 8:0 2000
 blkio/blkio.throttle.read_iops_device = 8:0 30   # blockIO.throttleReadIOPSDevice[0]: 8:0 30
 blkio/blkio.throttle.write_iops_device = 8:0 0   # blockIO.throttleWriteIOPSDevice[0]: 8:0 0
-hugetlb/hugetlb.2MB.limit_in_bytes = 4194304 | hugetlb.2MB.max = 4194304   # hugepageLimits[0].limit: 4194304
-hugetlb/hugetlb.2MB.rsvd.limit_in_bytes = 4194304 | hugetlb.2MB.rsvd.max = 4194304   # hugepageLimits[0].limit: 4194304
+hugetlb/hugetlb.2MB.limit_in_bytes = 4194304   # hugepageLimits[0].limit: 4194304
+hugetlb/hugetlb.2MB.rsvd.limit_in_bytes = 4194304   # hugepageLimits[0].limit: 4194304
 net_cls/net_cls.classid = 1048577   # network.classID: 1048577
 net_prio/net_prio.ifpriomap = eth0 5   # network.priorities[0]: eth0 5
 rdma/rdma.max = mlx5_0 hca_object=5   # rdma.mlx5_0: mlx5_0 hca_object=5
@@ -98,8 +98,8 @@ io/io.max = 8:0 rbps=1000   # blockIO.throttleReadBpsDevice[0]: 8:0 1000
 io/io.max = 8:0 wbps=2000   # blockIO.throttleWriteBpsDevice[0]: 8:0 2000
 io/io.max = 8:0 riops=30   # blockIO.throttleReadIOPSDevice[0]: 8:0 30
 io/io.max = 8:0 wiops=max   # blockIO.throttleWriteIOPSDevice[0]: 8:0 0
-hugetlb/hugetlb.2MB.max = 4194304 | hugetlb.2MB.max = 4194304   # hugepageLimits[0].limit: 4194304
-hugetlb/hugetlb.2MB.rsvd.max = 4194304 | hugetlb.2MB.rsvd.max = 4194304   # hugepageLimits[0].limit: 4194304
+hugetlb/hugetlb.2MB.max = 4194304   # hugepageLimits[0].limit: 4194304
+hugetlb/hugetlb.2MB.rsvd.max = 4194304   # hugepageLimits[0].limit: 4194304
 rdma/rdma.max = mlx5_0 hca_object=5   # rdma.mlx5_0: mlx5_0 hca_object=5
 rdma/rdma.max = mlx5_1 hca_handle=3 hca_object=9   # rdma.mlx5_1: mlx5_1 hca_handle=3 hca_object=9
 io/io.latency = 8:0 target=100   # unified.io.latency: 8:0 target=100

@@ -155,8 +155,7 @@ func throttles(b *specs.LinuxBlockIO) []throttle {
 	}
 }
 
-// hugepages limits what is in use and, since Linux 5.7, what is reserved. On a
-// hybrid host the controller may be in the unified hierarchy, with v2's names.
+// hugepages limits what is in use and, since Linux 5.7, what is reserved.
 func hugepages(l *list, limits []specs.LinuxHugepageLimit, suffix string) error {
 	for i, h := range limits {
 		if !isWord(h.Pagesize) {
@@ -166,7 +165,6 @@ func hugepages(l *list, limits []specs.LinuxHugepageLimit, suffix string) error 
 		for _, reserved := range [...]string{"", ".rsvd"} {
 			name := "hugetlb." + h.Pagesize + reserved
 			s := l.add(field, strconv.FormatUint(h.Limit, 10), "hugetlb", name+suffix)
-			s.other, s.otherData = name+".max", s.data
 			s.optional = reserved != ""
 		}
 	}

@@ -208,15 +208,19 @@ func mountOf(mode Mode, path string) (string, bool) {
 	return filepath.Join(root, name), ok && inner != ""
 }
 
-// controller is the directory in which a controller's limits are set. On a hybrid
-// host the unified hierarchy has those that v1 does not.
+// controller is the directory in which a controller's limits are set, or nil. On a
+// hybrid host only v1's controllers are used: enabling one in the unified hierarchy
+// would change the host's root cgroup.
 func (c *Cgroup) controller(name string) *dir {
 	for i := range c.dirs {
 		if slices.Contains(c.dirs[i].controllers, name) {
 			return &c.dirs[i]
 		}
 	}
-	return c.unified()
+	if c.mode == V2 {
+		return c.unified()
+	}
+	return nil
 }
 
 // unified is the directory in the unified hierarchy, or nil.

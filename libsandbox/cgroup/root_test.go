@@ -25,32 +25,12 @@ import (
 const prefix = "adltest-"
 
 func TestMain(m *testing.M) {
-	unified, before := hybridControllers()
 	status := m.Run()
-	if _, after := hybridControllers(); after != before {
-		for _, c := range strings.Fields(after) {
-			if !slices.Contains(strings.Fields(before), c) && writeFile(unified, "cgroup.subtree_control", "-"+c) != nil {
-				status = 1
-			}
-		}
-	}
 	if left := leftovers(); len(left) > 0 && os.Geteuid() == 0 {
 		fmt.Fprintln(os.Stderr, "left behind:", left)
 		status = 1
 	}
 	os.Exit(status)
-}
-
-// hybridControllers is what the unified hierarchy of a hybrid host gives to the
-// children of its root, which Create adds to for a limit that needs it.
-func hybridControllers() (path, enabled string) {
-	host, err := Discover()
-	if err != nil || host.Mode != Hybrid {
-		return "", ""
-	}
-	path = host.Hierarchies[len(host.Hierarchies)-1].Dir
-	enabled, _ = readFile(path, "cgroup.subtree_control")
-	return path, enabled
 }
 
 // leftovers are cgroups of this process's tests.
@@ -446,10 +426,10 @@ func TestRefusedLimits(t *testing.T) {
 		"linux.resources.rdma.mlx5_0: mlx5_0 hca_object=5: the host has no rdma cgroup control": {Rdma: map[string]specs.LinuxRdma{"mlx5_0": {HcaObjects: new(uint32(5))}}},
 	}
 	both := map[string]*specs.LinuxResources{
-		"linux.resources.cpu.quota: 1: write ":                              {CPU: &specs.LinuxCPU{Quota: new(int64(1))}},
-		"linux.resources.cpu.cpus: 4000: write ":                            {CPU: &specs.LinuxCPU{Cpus: "4000"}},
-		"linux.resources.cpu.mems: 900: write ":                             {CPU: &specs.LinuxCPU{Mems: "900"}},
-		"linux.resources.hugepageLimits[0].limit: 1: this kernel cannot li": {HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "3MB", Limit: 1}}},
+		"linux.resources.cpu.quota: 1: write ":           {CPU: &specs.LinuxCPU{Quota: new(int64(1))}},
+		"linux.resources.cpu.cpus: 4000: write ":         {CPU: &specs.LinuxCPU{Cpus: "4000"}},
+		"linux.resources.cpu.mems: 900: write ":          {CPU: &specs.LinuxCPU{Mems: "900"}},
+		"linux.resources.hugepageLimits[0].limit: 1: th": {HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "3MB", Limit: 1}}}, // this kernel cannot, or the host has no controller
 	}
 	if host.Mode != V2 {
 		for want, r := range v1 {
@@ -724,19 +704,6 @@ func TestControllersOfV2(t *testing.T) {
 	}
 	if got := text(t, c, "", "cgroup.subtree_control"); got != "" {
 		t.Errorf("the container's cgroup gives %q to children", got)
-	}
-}
-
-// On a hybrid host a controller of the unified hierarchy is enabled for a limit
-// that needs it.
-func TestHugepagesOfHybrid(t *testing.T) {
-	host := needRoot(t)
-	if host.Mode != Hybrid || !hasController(host.Hierarchies[len(host.Hierarchies)-1].Dir, "hugetlb") {
-		t.Skip("needs a hybrid host with hugetlb in the unified hierarchy")
-	}
-	c := create(t, name(t), &specs.LinuxResources{HugepageLimits: everything().HugepageLimits})
-	if got := text(t, c, "hugetlb", "hugetlb.2MB.max"); got != "4194304" {
-		t.Errorf("hugetlb.2MB.max is %s", got)
 	}
 }
 

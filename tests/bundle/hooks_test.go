@@ -240,12 +240,31 @@ func TestHooks_FailureOfStartContainer(t *testing.T) {
 	}
 }
 
+// Up to version 1.2.0 of the specification a failing poststart hook is a warning, and
+// the next one runs.
+func TestHooks_OldPoststartOnlyWarns(t *testing.T) {
+	t.Parallel()
+	h.NotFor(t, "runc", "runc runs poststart hooks at the end of create, and stops at the first that fails")
+	b := newHookBundle(t, h.Args("sleep", "1000"))
+	b.Spec.Version = "1.0.2"
+	b.Set(h.HookSet(specs.Hooks{Poststart: []specs.Hook{failing(b, "poststart"), b.hook("poststart", "")}}))
+	c := b.Create()
+	if r := b.Do("start", c.ID); r.Code != 0 || !strings.Contains(r.Stderr, "poststart") {
+		t.Errorf("start: %d, %q", r.Code, r.Stderr)
+	}
+	if s := stateOf(t, b.Bundle, c.ID); s.Status != "running" {
+		t.Errorf("%+v", s)
+	}
+	c.Delete("--force")
+}
+
 // runtime.md, step 9 (since version 1.3.0 of the specification): error, and the container is stopped.
 func TestHooks_FailureOfPoststart(t *testing.T) {
 	t.Parallel()
 	h.NotFor(t, "crun", "crun 1.8.1 only warns, as older versions of the specification said")
 	h.NotFor(t, "runc", "runc runs poststart hooks at the end of create")
 	b := newHookBundle(t, h.Args("sleep", "1000"))
+	b.Spec.Version = "1.3.0" // older specs only warn, as TestHooks_OldPoststartOnlyWarns shows
 	b.Set(h.HookSet(specs.Hooks{Poststart: []specs.Hook{failing(b, "poststart")}, Poststop: []specs.Hook{b.hook("poststop", "")}}))
 	c := b.Create()
 	b.Do("start", c.ID).Refused(t, "hooks.poststart[0]", "exit status 3")

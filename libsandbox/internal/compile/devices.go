@@ -3,6 +3,7 @@ package compile
 import (
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -41,7 +42,7 @@ func (c *compiler) devices() error {
 		return nil
 	}
 	for _, d := range c.deviceList() {
-		if err := c.device(&d); err != nil {
+		if err := c.device(d); err != nil {
 			return err
 		}
 	}
@@ -65,29 +66,39 @@ func (c *compiler) openDev() {
 	c.Bind(&done)
 }
 
+// device is a device and the field of the spec that asks for it.
+type device struct {
+	specs.LinuxDevice
+	note string
+}
+
 // deviceList is linux.devices plus the defaults that it does not name.
-func (c *compiler) deviceList() []specs.LinuxDevice {
-	list := defaultDevices()
-	for _, d := range c.spec.Linux.Devices {
+func (c *compiler) deviceList() []device {
+	var list []device
+	for _, d := range defaultDevices() {
+		list = append(list, device{d, "default device " + d.Path})
+	}
+	for i, d := range c.spec.Linux.Devices {
+		own := device{d, "linux.devices[" + strconv.Itoa(i) + "] " + d.Path}
 		replaced := false
-		for i := range list {
-			if list[i].Path == path.Clean(d.Path) {
-				list[i], replaced = d, true
+		for k := range list {
+			if list[k].Path == path.Clean(d.Path) {
+				list[k], replaced = own, true
 			}
 		}
 		if !replaced {
-			list = append(list, d)
+			list = append(list, own)
 		}
 	}
 	return list
 }
 
-func (c *compiler) device(d *specs.LinuxDevice) error {
-	c.Note("linux.devices " + d.Path)
+func (c *compiler) device(d device) error {
+	c.Note(d.note)
 	dir, name := c.deviceDir(path.Clean(d.Path))
-	mode, ok := deviceMode(d)
+	mode, ok := deviceMode(&d.LinuxDevice)
 	if !ok {
-		return fmt.Errorf("linux.devices %s: unknown type %q", d.Path, d.Type)
+		return fmt.Errorf("%s: unknown type %q", d.note, d.Type)
 	}
 	var done, exists program.Label
 	rdev := unix.Mkdev(uint32(d.Major), uint32(d.Minor))
@@ -115,7 +126,7 @@ func (c *compiler) deviceDir(p string) (program.Slot, string) {
 	if name, ok := strings.CutPrefix(p, "/dev/"); ok && !strings.Contains(name, "/") {
 		return c.dev, name
 	}
-	c.ensureDir(path.Dir(p))
+	c.ensure(path.Dir(p), false)
 	c.EmitTo(c.fs, unix.SYS_DUP3, program.Val(c.t), program.Num(c.scratch+1), program.Num(unix.O_CLOEXEC))
 	c.close(c.t)
 	return c.fs, path.Base(p)

@@ -30,7 +30,6 @@ func NewHook(spec *specs.Spec, hook *specs.Hook, note, dir string) *program.Prog
 	}
 	if flags&unix.CLONE_NEWPID != 0 {
 		c.fork()
-		c.Note(note)
 	}
 	c.Emit(unix.SYS_CHDIR, c.String(dir))
 	args := hook.Args

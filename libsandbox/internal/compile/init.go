@@ -16,6 +16,10 @@ const (
 	BarrierCreated = 2 // everything is done but execve
 	BarrierCopyUp  = 3 // two descriptors came along: copy the first tree into the second
 	BarrierConsole = 4 // the master of the terminal came along; nobody waits
+
+	// BarrierTarget and above: the root came along; make Init.Targets[n-BarrierTarget]
+	// in it.
+	BarrierTarget = 16
 )
 
 // Names of inherited descriptors.
@@ -88,6 +92,9 @@ type Init struct {
 	Cloneflags uintptr
 	// Joins are the namespaces to open and hand down, by descriptor name.
 	Joins []Join
+	// Targets are the mount points that init cannot make by itself because a
+	// dangling symlink of the image is in the way.
+	Targets []Target
 	// Umount says that the container shares its mount namespace with the runtime:
 	// its mounts hang on the root filesystem's directory, and whoever removes the
 	// container has to detach them.
@@ -95,6 +102,12 @@ type Init struct {
 	// Warnings are what the spec asks for and the kernel does not have, where the
 	// field's habit is to go on.
 	Warnings []string
+}
+
+// Target is a mount point.
+type Target struct {
+	Path string
+	File bool // an empty file, not a directory
 }
 
 // Join is a namespace that exists already.
@@ -264,7 +277,7 @@ func (c *compiler) sendFiles(barrier uint64, slots ...program.Slot) {
 func (c *compiler) enter() {
 	c.Note("process.cwd")
 	if cwd := c.spec.Process.Cwd; cwd != "/" {
-		c.ensureDir(cwd)
+		c.ensure(cwd, false)
 		c.close(c.t)
 	}
 	c.Note("root.path")
@@ -276,11 +289,7 @@ func (c *compiler) enter() {
 		c.Emit(unix.SYS_MOUNT, c.String("."), c.String("/"), program.Num(0), program.Num(unix.MS_MOVE))
 		c.Emit(unix.SYS_CHROOT, c.String("."))
 	default:
-		// pivot_root(2): with "." twice the old root is stacked on the new one,
-		// so no directory is needed for it. It must not propagate its end.
-		c.Emit(unix.SYS_PIVOT_ROOT, c.String("."), c.String("."))
-		c.Emit(unix.SYS_MOUNT, program.Num(0), c.String("."), program.Num(0), program.Num(unix.MS_REC|unix.MS_SLAVE))
-		c.Emit(unix.SYS_UMOUNT2, c.String("."), program.Num(unix.MNT_DETACH))
+		c.pivot()
 	}
 	c.Emit(unix.SYS_CHDIR, c.String("/"))
 	if p := c.spec.Linux.RootfsPropagation; p != "" && c.mountNamespace() {
@@ -291,6 +300,20 @@ func (c *compiler) enter() {
 		c.Note("root.readonly")
 		c.setattr(c.root, attrs{set: unix.MOUNT_ATTR_RDONLY})
 	}
+}
+
+// pivot makes the current directory the root. With "." twice the old root is
+// stacked on the new one, so no directory is needed for it (pivot_root(2)). Its end
+// must not propagate to the host.
+func (c *compiler) pivot() {
+	c.EmitTo(c.t, unix.SYS_OPENAT, program.Num(unix.AT_FDCWD), c.String("/"), program.Num(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC))
+	c.Emit(unix.SYS_PIVOT_ROOT, c.String("."), c.String("."))
+	c.Emit(unix.SYS_FCHDIR, program.Val(c.t))
+	if propagation(c.spec.Linux.RootfsPropagation)&unix.MS_SHARED != 0 {
+		c.Emit(unix.SYS_MOUNT, program.Num(0), c.String("."), program.Num(0), program.Num(unix.MS_REC|unix.MS_SLAVE))
+	}
+	c.Emit(unix.SYS_UMOUNT2, c.String("."), program.Num(unix.MNT_DETACH))
+	c.close(c.t)
 }
 
 // sysctl writes below a procfs that this container's set-up made itself, without

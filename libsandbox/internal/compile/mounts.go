@@ -59,8 +59,9 @@ func (c *compiler) propagate() {
 		// mount that the root hangs on must not tell the host: pivot_root(2)
 		// demands it.
 		c.Emit(unix.SYS_MOUNT, program.Num(0), c.String(c.facts.PrivateParent), program.Num(0), program.Num(unix.MS_PRIVATE))
-	case flags != 0:
-		c.Emit(unix.SYS_MOUNT, program.Num(0), c.String("/"), program.Num(0), program.Num(flags|unix.MS_REC))
+	case flags&(unix.MS_PRIVATE|unix.MS_UNBINDABLE) != 0:
+		// What is unbindable could not become the root: only enter makes it so.
+		c.Emit(unix.SYS_MOUNT, program.Num(0), c.String("/"), program.Num(0), program.Num(unix.MS_PRIVATE|unix.MS_REC))
 	default:
 		c.Emit(unix.SYS_MOUNT, program.Num(0), c.String("/"), program.Num(0), program.Num(unix.MS_SLAVE|unix.MS_REC))
 	}
@@ -162,11 +163,7 @@ func (c *compiler) checkProc(i int, m *specs.Mount, note string) error {
 // target opens the place of a mount into %t, and refuses one that a symlink led
 // into procfs.
 func (c *compiler) target(m *specs.Mount, file bool) {
-	if file {
-		c.ensureFile(m.Destination)
-	} else {
-		c.ensureDir(m.Destination)
-	}
+	c.ensure(m.Destination, file)
 	if c.hasProc && !strings.HasPrefix(path.Clean(m.Destination)+"/", "/proc/") {
 		c.refuseProcfs(m.Destination)
 	}
@@ -293,7 +290,7 @@ func (c *compiler) plainTarget(m *specs.Mount) {
 	c.Ops[i].Fault = fmt.Sprintf("%q must be a directory that no symlink leads to: ", m.Destination)
 	c.Tolerate(i, unix.ENOENT)
 	c.OnSuccess(i, &done)
-	c.makeDirs(rel)
+	c.make(m.Destination, false)
 	c.Bind(&done)
 }
 
@@ -301,8 +298,8 @@ func (c *compiler) plainTarget(m *specs.Mount) {
 // of the directory that it covers, or tmpfs's own default where there was none.
 func (c *compiler) tmpfsTarget(m *specs.Mount) {
 	var exists, done program.Label
-	c.tryOpenDir(m.Destination, &exists)
-	c.makeDirs(relative(m.Destination))
+	c.tryOpen(m.Destination, false, &exists)
+	c.make(m.Destination, false)
 	c.Let(c.st+statMode, program.Num(0o1777))
 	c.Jump(&done)
 	c.Bind(&exists)

@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"strconv"
+
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -40,30 +42,36 @@ func (c *compiler) joinCgroups() {
 // The other new ones are flags of the clone that made this process; the cgroup
 // namespace is made here because its root is the cgroup that the process is in.
 func (c *compiler) namespaces() {
-	newNet := false
-	joinPid := false
-	for _, ns := range c.spec.Linux.Namespaces {
-		c.Note("linux.namespaces " + string(ns.Type))
+	newNet, joinPid := "", ""
+	for i, ns := range c.spec.Linux.Namespaces {
+		note := "linux.namespaces[" + strconv.Itoa(i) + "] " + string(ns.Type)
+		c.Note(note)
 		flag := cloneFlag(ns.Type)
 		switch {
 		case ns.Path != "":
-			note := "linux.namespaces " + string(ns.Type) + " " + ns.Path
+			note += " " + ns.Path
 			file := "ns-" + string(ns.Type)
 			c.out.Joins = append(c.out.Joins, Join{File: file, Path: ns.Path, Type: flag, Note: note})
 			c.Note(note)
 			c.Emit(unix.SYS_SETNS, c.File(file), program.Num(flag))
-			joinPid = joinPid || ns.Type == specs.PIDNamespace
+			if ns.Type == specs.PIDNamespace {
+				joinPid = note
+			}
 		case ns.Type == specs.CgroupNamespace:
 			c.Emit(unix.SYS_UNSHARE, program.Num(unix.CLONE_NEWCGROUP))
 		default:
 			c.out.Cloneflags |= uintptr(flag)
-			newNet = newNet || ns.Type == specs.NetworkNamespace
+			if ns.Type == specs.NetworkNamespace {
+				newNet = note
+			}
 		}
 	}
-	if joinPid {
+	if joinPid != "" {
+		c.Note(joinPid)
 		c.fork()
 	}
-	if newNet {
+	if newNet != "" {
+		c.Note(newNet + " lo")
 		c.loopback()
 	}
 }
@@ -72,7 +80,6 @@ func (c *compiler) namespaces() {
 // children are inside. CLONE_PARENT makes the child the runtime's. The number that
 // clone returns here is in the pid namespace of the runtime.
 func (c *compiler) fork() {
-	c.Note("linux.namespaces pid")
 	var child program.Label
 	c.EmitTo(c.st, unix.SYS_CLONE, program.Num(unix.CLONE_PARENT|int(unix.SIGCHLD)))
 	i := c.EmitTo(program.Discard, program.Test, program.Val(c.st), program.Num(^uint64(0)), program.Num(0), program.Num(0), program.Num(int(unix.EAGAIN)))
@@ -88,7 +95,6 @@ func (c *compiler) fork() {
 // loopback sets the loopback interface of a new network namespace up, as runc
 // does (netdevice(7), SIOCSIFFLAGS).
 func (c *compiler) loopback() {
-	c.Note("linux.namespaces network lo")
 	ifreq := make([]byte, 40)
 	copy(ifreq, "lo")
 	ifreq[16] = unix.IFF_UP

@@ -36,51 +36,68 @@ func relative(p string) string {
 	return p
 }
 
-// ensureDir opens the directory p into %t and makes what is missing of it.
-func (c *compiler) ensureDir(p string) {
+// ensure opens p, a directory or a file, into %t and makes what is missing.
+func (c *compiler) ensure(p string, file bool) {
 	var done program.Label
-	c.tryOpenDir(p, &done)
-	c.makeDirs(relative(p))
+	c.tryOpen(p, file, &done)
+	c.make(p, file)
 	c.Bind(&done)
 }
 
-// tryOpenDir opens the directory p into %t and goes on at done; where it does not
-// exist, it goes on at the next op.
-func (c *compiler) tryOpenDir(p string, done *program.Label) {
-	i := c.openat2(c.t, c.root, relative(p), unix.O_PATH|unix.O_DIRECTORY, inRoot)
+// tryOpen opens p into %t and goes on at done; where it does not exist, it goes on
+// at the next op.
+func (c *compiler) tryOpen(p string, file bool, done *program.Label) {
+	i := c.open(p, file)
 	c.Tolerate(i, unix.ENOENT)
 	c.OnSuccess(i, done)
 }
 
-// makeDirs makes each directory of rel by the handle of the one above it
-// (CVE-2024-45310) and leaves the last one open in %t. Mode 0755, as runc.
-func (c *compiler) makeDirs(rel string) {
-	if rel == "." {
-		c.openat2(c.t, c.root, rel, unix.O_PATH|unix.O_DIRECTORY, inRoot)
-		return
+func (c *compiler) open(p string, file bool) int {
+	flags := uint64(unix.O_PATH | unix.O_DIRECTORY)
+	if file {
+		flags = unix.O_PATH
 	}
-	names := strings.Split(rel, "/")
+	return c.openat2(c.t, c.root, relative(p), flags, inRoot)
+}
+
+// make makes p, which does not exist, and opens it into %t: each directory by the
+// handle of the one above it (CVE-2024-45310). Modes are runc's.
+//
+// A name that exists and cannot be opened is a symlink to nothing, as images have
+// for /etc/resolv.conf. Following it inside the root takes a loop, so the runtime
+// makes that target.
+func (c *compiler) make(p string, file bool) {
+	var dangling, made program.Label
+	names := strings.Split(relative(p), "/")
+	last := len(names) - 1
 	for n, name := range names {
 		prefix := strings.Join(names[:n+1], "/")
 		var exists program.Label
-		open := func() int { return c.openat2(c.t, c.root, prefix, unix.O_PATH|unix.O_DIRECTORY, inRoot) }
-		if n < len(names)-1 {
-			i := open()
-			c.Tolerate(i, unix.ENOENT)
-			c.OnSuccess(i, &exists)
+		if n < last {
+			c.tryOpen(prefix, false, &exists)
 		}
 		parent := c.openParent(names[:n])
-		i := c.Emit(unix.SYS_MKDIRAT, program.Val(parent), c.String(name), program.Num(0o755))
-		c.Tolerate(i, unix.EEXIST)
-		if n > 0 {
+		if file && n == last {
+			c.Tolerate(c.Emit(unix.SYS_MKNODAT, program.Val(parent), c.String(name), program.Num(unix.S_IFREG|0o755), program.Num(0)), unix.EEXIST)
+		} else {
+			c.Tolerate(c.Emit(unix.SYS_MKDIRAT, program.Val(parent), c.String(name), program.Num(0o755)), unix.EEXIST)
+		}
+		if parent != c.root {
 			c.close(parent)
 		}
-		open()
+		c.OnError(c.open(prefix, file && n == last), unix.ENOENT, &dangling)
 		c.Bind(&exists)
-		if n < len(names)-1 {
+		if n < last {
 			c.close(c.t)
 		}
 	}
+	c.Jump(&made)
+	c.Bind(&dangling)
+	c.sendFiles(uint64(BarrierTarget+len(c.out.Targets)), c.root)
+	c.out.Targets = append(c.out.Targets, Target{Path: p, File: file})
+	c.await()
+	c.open(p, file)
+	c.Bind(&made)
 }
 
 // openParent opens the directory of names into %m; the root needs no opening.
@@ -90,21 +107,6 @@ func (c *compiler) openParent(names []string) program.Slot {
 	}
 	c.openat2(c.m, c.root, strings.Join(names, "/"), unix.O_PATH|unix.O_DIRECTORY, inRoot)
 	return c.m
-}
-
-// ensureFile opens the file p into %t and makes an empty one where it is missing.
-func (c *compiler) ensureFile(p string) {
-	rel := relative(p)
-	var done program.Label
-	i := c.openat2(c.t, c.root, rel, unix.O_PATH, inRoot)
-	c.Tolerate(i, unix.ENOENT)
-	c.OnSuccess(i, &done)
-	c.ensureDir(path.Dir("/" + rel))
-	i = c.Emit(unix.SYS_MKNODAT, program.Val(c.t), c.String(path.Base(rel)), program.Num(unix.S_IFREG|0o755), program.Num(0))
-	c.Tolerate(i, unix.EEXIST)
-	c.close(c.t)
-	c.openat2(c.t, c.root, rel, unix.O_PATH, inRoot)
-	c.Bind(&done)
 }
 
 // stat fills %st for the descriptor in s.

@@ -138,7 +138,11 @@ func OpenInRoot(root, path string, flags int) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(dir)
-	var fd int
+	return OpenAtRoot(dir, path, flags)
+}
+
+// OpenAtRoot is OpenInRoot below an open directory.
+func OpenAtRoot(dir int, path string, flags int) (fd int, err error) {
 	err = Retry(func() (err error) {
 		fd, err = unix.Openat2(dir, path, &unix.OpenHow{
 			Flags:   uint64(flags | unix.O_CLOEXEC),

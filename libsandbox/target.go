@@ -1,0 +1,82 @@
+package libsandbox
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/compile"
+	"adl.run/adl-runtime/libsandbox/internal/engine"
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
+)
+
+// makeTarget makes a mount point that a dangling symlink of the image leads to.
+func (c *creation) makeTarget(r engine.Record) error {
+	defer closeAll(r.Files)
+	n := r.Barrier - compile.BarrierTarget
+	if n < 0 || n >= len(c.init.Targets) || len(r.Files) != 1 {
+		return fmt.Errorf("init is at barrier %d with %d descriptors", r.Barrier, len(r.Files))
+	}
+	t := &c.init.Targets[n]
+	if err := makeInRoot(r.Files[0], t.Path, t.File); err != nil {
+		return fmt.Errorf("make mount point %s: %w", t.Path, err)
+	}
+	return nil
+}
+
+// maxSymlinks is the kernel's limit for one path (path_resolution(7)).
+const maxSymlinks = 40
+
+// makeInRoot makes p and the directories above it as a process whose root directory
+// is the descriptor root would see them. Every name is looked up with the kernel
+// keeping the path inside root, so a symlink that is exchanged meanwhile makes this
+// fail or work elsewhere in root, never outside.
+func makeInRoot(root int, p string, file bool) error {
+	rest := strings.Split(path.Clean("/" + p)[1:], "/")
+	done := "." // exists, as a directory
+	for links := 0; len(rest) > 0; {
+		name := rest[0]
+		dir, err := kernel.OpenAtRoot(root, done, unix.O_PATH|unix.O_DIRECTORY)
+		if err != nil {
+			return err
+		}
+		link, err := makeName(dir, name, file && len(rest) == 1)
+		unix.Close(dir)
+		switch {
+		case err != nil:
+			return err
+		case link == "":
+			done, rest = path.Join(done, name), rest[1:]
+			continue
+		}
+		if links++; links > maxSymlinks {
+			return unix.ELOOP
+		}
+		if !path.IsAbs(link) {
+			link = path.Join("/", done, link)
+		}
+		rest = append(strings.Split(path.Clean(link)[1:], "/"), rest[1:]...)
+		done = "."
+	}
+	return nil
+}
+
+// makeName makes name in dir unless it exists. Where it is a symlink, the target is
+// returned.
+func makeName(dir int, name string, file bool) (link string, err error) {
+	buf := make([]byte, unix.PathMax)
+	if n, err := unix.Readlinkat(dir, name, buf); err == nil {
+		return string(buf[:n]), nil
+	}
+	if file {
+		err = unix.Mknodat(dir, name, unix.S_IFREG|0o755, 0)
+	} else {
+		err = unix.Mkdirat(dir, name, 0o755)
+	}
+	if err == unix.EEXIST {
+		err = nil
+	}
+	return "", err
+}
