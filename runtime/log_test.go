@@ -21,22 +21,30 @@ func TestLogLines(t *testing.T) {
 		text  string
 		plain string
 	}{
-		{slog.LevelError, `mounts[3] /proc: "x" & <y>`, "",
+		{
+			slog.LevelError, `mounts[3] /proc: "x" & <y>`, "",
 			`{"level":"error","msg":"mounts[3] /proc: \"x\" \u0026 \u003cy\u003e","time":"2026-01-02T03:04:05Z"}`,
 			`time="2026-01-02T03:04:05Z" level=error msg="mounts[3] /proc: \"x\" & <y>"`,
-			`adl-runtime: mounts[3] /proc: "x" & <y>`},
-		{slog.LevelWarn, "bare_word", "two words",
+			`adl-runtime: mounts[3] /proc: "x" & <y>`,
+		},
+		{
+			slog.LevelWarn, "bare_word", "two words",
 			`{"hook":"two words","level":"warning","msg":"bare_word","time":"2026-01-02T03:04:05Z"}`,
 			`time="2026-01-02T03:04:05Z" level=warning msg=bare_word hook="two words"`,
-			`adl-runtime: warning: bare_word hook="two words"`},
-		{slog.LevelInfo, "", "",
+			`adl-runtime: warning: bare_word hook="two words"`,
+		},
+		{
+			slog.LevelInfo, "", "",
 			`{"level":"info","msg":"","time":"2026-01-02T03:04:05Z"}`,
 			`time="2026-01-02T03:04:05Z" level=info msg=""`,
-			`adl-runtime: info: `},
-		{slog.LevelDebug, "d", "",
+			`adl-runtime: info: `,
+		},
+		{
+			slog.LevelDebug, "d", "",
 			`{"level":"debug","msg":"d","time":"2026-01-02T03:04:05Z"}`,
 			`time="2026-01-02T03:04:05Z" level=debug msg=d`,
-			`adl-runtime: debug: d`},
+			`adl-runtime: debug: d`,
+		},
 	} {
 		r := slog.NewRecord(at, tt.level, tt.msg, 0)
 		var attrs []slog.Attr

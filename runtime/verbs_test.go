@@ -151,8 +151,14 @@ func TestCheckTerminal(t *testing.T) {
 		socket           string
 		ok               bool
 	}{
-		{true, true, "", false}, {true, true, "s", true}, {true, false, "", true}, {true, false, "s", false},
-		{false, true, "", true}, {false, true, "s", false}, {false, false, "", true}, {false, false, "s", false},
+		{true, true, "", false},
+		{true, true, "s", true},
+		{true, false, "", true},
+		{true, false, "s", false},
+		{false, true, "", true},
+		{false, true, "s", false},
+		{false, false, "", true},
+		{false, false, "s", false},
 	} {
 		b := &spec.Bundle{Spec: &specs.Spec{Process: &specs.Process{Terminal: tt.terminal}}}
 		if err := checkTerminal(b, tt.socket, tt.detach); (err == nil) != tt.ok {

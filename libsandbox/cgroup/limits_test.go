@@ -17,12 +17,14 @@ func everything() *specs.LinuxResources {
 		Memory: &specs.LinuxMemory{Limit: new(int64(64 << 20)), Swap: new(int64(96 << 20)), Reservation: new(int64(32 << 20)), Kernel: new(int64(1)), CheckBeforeUpdate: new(true)},
 		CPU:    &specs.LinuxCPU{Shares: new(uint64(512)), Quota: new(int64(50000)), Period: new(uint64(100000)), Burst: new(uint64(1000)), Cpus: "0", Mems: "0", Idle: new(int64(0))},
 		Pids:   &specs.LinuxPids{Limit: new(int64(7))},
-		BlockIO: &specs.LinuxBlockIO{Weight: new(uint16(500)),
+		BlockIO: &specs.LinuxBlockIO{
+			Weight:                  new(uint16(500)),
 			WeightDevice:            []specs.LinuxWeightDevice{weightDevice(8, 0, 300, 0)},
 			ThrottleReadBpsDevice:   []specs.LinuxThrottleDevice{throttleDevice(8, 0, 1000)},
 			ThrottleWriteBpsDevice:  []specs.LinuxThrottleDevice{throttleDevice(8, 0, 2000)},
 			ThrottleReadIOPSDevice:  []specs.LinuxThrottleDevice{throttleDevice(8, 0, 30)},
-			ThrottleWriteIOPSDevice: []specs.LinuxThrottleDevice{throttleDevice(8, 0, 0)}},
+			ThrottleWriteIOPSDevice: []specs.LinuxThrottleDevice{throttleDevice(8, 0, 0)},
+		},
 		HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 4 << 20}},
 		Rdma:           map[string]specs.LinuxRdma{"mlx5_1": {HcaHandles: new(uint32(3)), HcaObjects: new(uint32(9))}, "mlx5_0": {HcaObjects: new(uint32(5))}},
 	}

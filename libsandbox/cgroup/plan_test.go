@@ -176,9 +176,11 @@ func TestPrepareRefuses(t *testing.T) {
 	for want, o := range map[string]*Options{
 		`linux.cgroupsPath: "/": is the hierarchy's root`: {Path: "/"},
 		`linux.resources.unified: cgroup v1 has no such files; it needs a host with cgroup v2 only`: {
-			Path: "/a", Resources: &specs.LinuxResources{Unified: map[string]string{"memory.high": "1"}}},
+			Path: "/a", Resources: &specs.LinuxResources{Unified: map[string]string{"memory.high": "1"}},
+		},
 		`linux.resources.devices[0]: type: "p": must be a, b or c`: {
-			Path: "/a", Resources: &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Type: "p", Access: "r"}}}},
+			Path: "/a", Resources: &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Type: "p", Access: "r"}}},
+		},
 	} {
 		o.Host = host
 		if _, err := Prepare(o); err == nil || err.Error() != want {

@@ -502,11 +502,19 @@ func TestSet(t *testing.T) {
 		if err := c.Set(r); err != nil {
 			t.Fatalf("%d MB: %v", mb, err)
 		}
-		files := [][3]string{{"memory", "memory.limit_in_bytes", fmt.Sprint(mb << 20)}, {"memory", "memory.memsw.limit_in_bytes", fmt.Sprint(mb << 21)},
-			{"cpu", "cpu.cfs_quota_us", fmt.Sprint(mb * 1000)}, {"cpu", "cpu.cfs_burst_us", fmt.Sprint(mb * 500)}}
+		files := [][3]string{
+			{"memory", "memory.limit_in_bytes", fmt.Sprint(mb << 20)},
+			{"memory", "memory.memsw.limit_in_bytes", fmt.Sprint(mb << 21)},
+			{"cpu", "cpu.cfs_quota_us", fmt.Sprint(mb * 1000)},
+			{"cpu", "cpu.cfs_burst_us", fmt.Sprint(mb * 500)},
+		}
 		if host.Mode == V2 {
-			files = [][3]string{{"memory", "memory.max", fmt.Sprint(mb << 20)}, {"memory", "memory.swap.max", fmt.Sprint(mb << 20)},
-				{"cpu", "cpu.max", fmt.Sprintf("%d %d", mb*1000, mb*2000)}, {"cpu", "cpu.max.burst", fmt.Sprint(mb * 500)}}
+			files = [][3]string{
+				{"memory", "memory.max", fmt.Sprint(mb << 20)},
+				{"memory", "memory.swap.max", fmt.Sprint(mb << 20)},
+				{"cpu", "cpu.max", fmt.Sprintf("%d %d", mb*1000, mb*2000)},
+				{"cpu", "cpu.max.burst", fmt.Sprint(mb * 500)},
+			}
 		}
 		for _, f := range files {
 			if got := text(t, c, f[0], f[1]); got != f[2] {

@@ -221,8 +221,13 @@ func TestAxisStep(t *testing.T) {
 
 func TestParseFlagsRefuses(t *testing.T) {
 	for _, args := range [][]string{
-		{"-rounds", "0"}, {"-parallel", "1"}, {"-gap", "0s"}, {"-timeout", "0s"},
-		{"-ops", "run,stop"}, {"-runtimes", "adl,youki"}, {"-runtimes", "adl", "-adl", "/nonexistent"},
+		{"-rounds", "0"},
+		{"-parallel", "1"},
+		{"-gap", "0s"},
+		{"-timeout", "0s"},
+		{"-ops", "run,stop"},
+		{"-runtimes", "adl,youki"},
+		{"-runtimes", "adl", "-adl", "/nonexistent"},
 	} {
 		if _, err := parseFlags(args); err == nil {
 			t.Errorf("%v is accepted", args)

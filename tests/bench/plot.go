@@ -84,7 +84,8 @@ func (r *report) panels(n int) []panel {
 	}
 	if m := memoryKey(pss, ""); n > 1 && slices.Contains(have, m) {
 		out = append(out, panel{"waiting init, memory", "KiB", []group{
-			{"PSS", m}, {"RSS", memoryKey(rss, "")}}})
+			{"PSS", m}, {"RSS", memoryKey(rss, "")},
+		}})
 	}
 	return out
 }

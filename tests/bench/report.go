@@ -168,8 +168,10 @@ func (r *report) tables() []table {
 		head = append(head, nameADL+"/"+name)
 	}
 	times := table{"Time in ms: min / median / p95, and ratios of medians", [][]string{head}}
-	memory := table{"Memory of the waiting init in KiB: min / median / p95, and ratios of medians",
-		[][]string{append([]string{"memory"}, head[3:]...)}}
+	memory := table{
+		"Memory of the waiting init in KiB: min / median / p95, and ratios of medians",
+		[][]string{append([]string{"memory"}, head[3:]...)},
+	}
 	for _, c := range r.samples.conditions() {
 		if c.Metric == pss || c.Metric == rss {
 			memory.rows = append(memory.rows, append([]string{strings.ToUpper(c.Metric)}, r.values(c, "%.0f")...))

@@ -66,8 +66,10 @@ func fakeArgs(t *testing.T, sabotage string) (args []string, dir string) {
 		t.Fatal(err)
 	}
 	dir = t.TempDir()
-	return []string{"-adl", path, "-crun", path, "-runc", path, "-dir", dir, "-out", filepath.Join(t.TempDir(), "out"),
-		"-rounds", "1", "-reps", "1", "-parallel", "2", "-gap", "1ms", "-timeout", "1s"}, dir
+	return []string{
+		"-adl", path, "-crun", path, "-runc", path, "-dir", dir, "-out", filepath.Join(t.TempDir(), "out"),
+		"-rounds", "1", "-reps", "1", "-parallel", "2", "-gap", "1ms", "-timeout", "1s",
+	}, dir
 }
 
 // nothingLeft checks what a bench of process pid must not leave. Orphans of a
@@ -128,8 +130,10 @@ func TestBadRuntimeIsCaught(t *testing.T) {
 		"leaves its state":    {`[ $verb != run ] || mkdir "$state"`, "state left: "},
 		"starts nothing":      {`[ $verb != create ] || { mkdir "$state"; (exec tail -f /dev/null) & echo $! >"$7"; exit; }`, `is "tail", not sleep`},
 		"loses the init":      {`[ $verb != create ] || { mkdir "$state"; echo 4194305 >"$7"; exit; }`, "init 4194305: no such process"},
-		"leaves a cgroup": {`[ $verb != run ] || for d in /sys/fs/cgroup/*/adl-bench-$PPIDS /sys/fs/cgroup/adl-bench-$PPIDS; do [ ! -d $d ] || mkdir -p $d/adl-0; done`,
-			"cgroup left: "},
+		"leaves a cgroup": {
+			`[ $verb != run ] || for d in /sys/fs/cgroup/*/adl-bench-$PPIDS /sys/fs/cgroup/adl-bench-$PPIDS; do [ ! -d $d ] || mkdir -p $d/adl-0; done`,
+			"cgroup left: ",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sabotage := strings.ReplaceAll(test.sabotage, "$PPIDS", fmt.Sprint(os.Getpid()))

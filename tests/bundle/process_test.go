@@ -190,10 +190,16 @@ func TestProcess_Capabilities(t *testing.T) {
 		}, sets{Prm: capChown | capKill, Eff: capChown | capKill, Bnd: capChown | capKill}},
 		{"root, none", 0, true, specs.LinuxCapabilities{}, sets{}},
 		// capabilities(7): without no_new_privs an execve by uid 0 gains the bounding set.
-		{"root, bounding only", 0, false, specs.LinuxCapabilities{Bounding: names("CAP_CHOWN", "CAP_KILL")},
-			sets{Prm: capChown | capKill, Eff: capChown | capKill, Bnd: capChown | capKill}},
-		{"root, bounding only, no new privileges", 0, true, specs.LinuxCapabilities{Bounding: names("CAP_CHOWN", "CAP_KILL")},
-			sets{Bnd: capChown | capKill}},
+		{
+			"root, bounding only", 0, false,
+			specs.LinuxCapabilities{Bounding: names("CAP_CHOWN", "CAP_KILL")},
+			sets{Prm: capChown | capKill, Eff: capChown | capKill, Bnd: capChown | capKill},
+		},
+		{
+			"root, bounding only, no new privileges", 0, true,
+			specs.LinuxCapabilities{Bounding: names("CAP_CHOWN", "CAP_KILL")},
+			sets{Bnd: capChown | capKill},
+		},
 		{"user loses permitted", 1000, false, specs.LinuxCapabilities{
 			Bounding: names("CAP_CHOWN", "CAP_KILL"), Permitted: names("CAP_CHOWN"), Effective: names("CAP_CHOWN"),
 		}, sets{Bnd: capChown | capKill}},
