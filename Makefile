@@ -28,7 +28,7 @@ build: ## build build/adl-runtime
 run: ## install what is missing (as root), build, make a small bundle and run it
 	@hack/run.sh
 
-test: lint unit root cross ## lint, unit, root and cross
+test: lint cross unit root ## lint, cross, unit and root
 
 lint: ## gofumpt, go vet, staticcheck and shellcheck
 	hack/lint.sh
