@@ -143,18 +143,30 @@ func (c *creation) run(ctx context.Context) error {
 		return err
 	}
 	c.step("recorded")
-	if err := c.cgroup.Create(); err != nil {
+	c.undo.add(func() { _ = c.cgroup.Destroy() })
+	if err := c.cgroup.CreateUnified(); err != nil {
 		return err
 	}
-	c.step("cgroup")
-	c.undo.add(func() { _ = c.cgroup.Destroy() })
 	if err := c.start(); err != nil {
 		return err
 	}
 	c.step("started")
+	// Init makes its mounts meanwhile.
+	if err := c.prepare(); err != nil {
+		return c.explain(err)
+	}
 	err := c.follow(ctx)
 	c.step("followed")
 	return err
+}
+
+// prepare makes what init needs in the end.
+func (c *creation) prepare() error {
+	if err := c.cgroup.Create(); err != nil {
+		return err
+	}
+	c.step("cgroup")
+	return writeFile(c.entry.join(configFile), c.bundle.Raw)
 }
 
 // step reports to a test how far the creation has come.
@@ -196,7 +208,7 @@ func (c *creation) record() (err error) {
 		ID:          c.id,
 		Bundle:      c.bundle.Dir,
 		Rootfs:      c.bundle.Rootfs(),
-		Created:     time.Now().UTC(),
+		Created:     time.Now().UTC().Format(time.RFC3339Nano),
 		Annotations: s.Annotations,
 		Cgroup:      c.cgroup.Paths(),
 		Umount:      c.init.Umount,
@@ -210,10 +222,7 @@ func (c *creation) record() (err error) {
 		return fmt.Errorf("identify this process: %w", err)
 	}
 	c.sb.rec = r
-	if err := c.sb.write(c.entry); err != nil {
-		return err
-	}
-	return writeFile(c.entry.join(configFile), c.bundle.Raw)
+	return c.sb.write(c.entry)
 }
 
 // start starts init.
@@ -309,6 +318,8 @@ func (c *creation) barrier(ctx context.Context, r engine.Record) error {
 		if err := c.hooks(ctx); err != nil {
 			return err
 		}
+	case compile.BarrierCgroup:
+		// prepare has made it.
 	case compile.BarrierCreated:
 		if err := c.created(ctx); err != nil {
 			return err
@@ -323,14 +334,10 @@ func (c *creation) barrier(ctx context.Context, r engine.Record) error {
 
 // created publishes the container.
 func (c *creation) created(ctx context.Context) (err error) {
-	r := &c.sb.rec
-	if r.Init, err = kernel.Identify(c.child.Pid); err != nil {
-		return fmt.Errorf("identify init: %w", err)
-	}
-	r.Image = c.child.Image
-	if err := c.sb.write(c.entry); err != nil {
+	if err := c.sb.writeInit(c.entry, c.child); err != nil {
 		return err
 	}
+	r := &c.sb.rec
 	c.step("published")
 	if c.o.PidFile != "" {
 		if err := writePidFile(c.o.PidFile, r.Init.Pid); err != nil {

@@ -19,7 +19,8 @@
 // The store has one directory a container:
 //
 //	ROOT/ID/             locked with flock(2) by whoever changes the container
-//	ROOT/ID/state.json   replaced atomically
+//	ROOT/ID/state.json   written once, before anything is made
+//	ROOT/ID/init.json    written when init is ready
 //	ROOT/ID/config.json  the bundle's, as it was at create
 //	ROOT/ID/start.sock   where a created container waits for its start
 //

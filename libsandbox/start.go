@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -51,7 +50,7 @@ func (sb *Sandbox) Start(ctx context.Context) error {
 
 // config returns the spec that the container was made from.
 func (e *entry) config() (*specs.Spec, error) {
-	raw, err := os.ReadFile(e.join(configFile))
+	raw, err := kernel.ReadAll(e.join(configFile))
 	if err != nil {
 		return nil, fmt.Errorf("stored config: %w", err)
 	}

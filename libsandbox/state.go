@@ -1,9 +1,8 @@
 package libsandbox
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -13,38 +12,47 @@ import (
 	"adl.run/adl-runtime/libsandbox/cgroup"
 	"adl.run/adl-runtime/libsandbox/internal/engine"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/spec"
 )
 
 // Names within a container's directory.
 const (
 	stateFile  = "state.json"
+	initFile   = "init.json"
 	configFile = "config.json"
 	startFile  = "start.sock"
 )
 
-// record is state.json. It holds what cannot be asked of the kernel.
+// record is what is written down of a container: what cannot be asked of the
+// kernel. It is state.json, which is written once, before anything is made, and
+// init.json.
 type record struct {
 	Version     string            `json:"ociVersion"`
 	ID          string            `json:"id"`
 	Bundle      string            `json:"bundle"`
 	Rootfs      string            `json:"rootfs"`
-	Created     time.Time         `json:"created"`
-	Annotations map[string]string `json:"annotations,omitempty"`
-	// Creator is the process that makes the container, Init its first process;
-	// while Init is zero, the container is being made.
-	Creator kernel.ProcessID `json:"creator"`
-	Init    kernel.ProcessID `json:"init"`
-	// Image is what init executes until its start.
-	Image  engine.Image      `json:"image"`
-	Cgroup map[string]string `json:"cgroup"`
+	Created     string            `json:"created"` // RFC 3339
+	Annotations map[string]string `json:"annotations"`
+	// Creator is the process that makes the container.
+	Creator kernel.ProcessID  `json:"creator"`
+	Cgroup  map[string]string `json:"cgroup"`
 	// Umount: the mounts are in the host's mount namespace, at Rootfs.
-	Umount bool `json:"umount,omitempty"`
+	Umount bool `json:"umount"`
 	// OwnPid: the container has a pid namespace of its own, so the end of init is
 	// the end of all.
 	OwnPid bool   `json:"ownPid"`
 	Arg0   string `json:"arg0"`
 	// Hooks are those that later commands run.
-	Hooks *specs.Hooks `json:"hooks,omitempty"`
+	Hooks *specs.Hooks `json:"hooks"`
+	// Init is the first process. It is zero while the container is being made.
+	Init initRecord `json:"-"`
+}
+
+// initRecord is init.json.
+type initRecord struct {
+	kernel.ProcessID
+	// Image is what init executes until its start.
+	Image engine.Image `json:"image"`
 }
 
 // State is what is known of a container: the OCI state and what runc adds to it.
@@ -62,6 +70,7 @@ type State struct {
 type Sandbox struct {
 	store *Store
 	id    string
+	read  stamp // of the state.json that rec is
 	rec   record
 	child *child
 }
@@ -69,32 +78,74 @@ type Sandbox struct {
 // ID returns the container's id.
 func (sb *Sandbox) ID() string { return sb.id }
 
-// read fills in what is stored below dir.
-func (sb *Sandbox) read(dir string) error {
-	raw, err := os.ReadFile(filepath.Join(dir, stateFile))
-	if err != nil {
-		return err
+// stamp tells one state.json from another of the same name.
+type stamp struct {
+	ino   uint64
+	ctime unix.Timespec
+}
+
+func stampOf(dir string) stamp {
+	var st unix.Stat_t
+	if unix.Lstat(filepath.Join(dir, stateFile), &st) != nil {
+		return stamp{}
 	}
-	if err := json.Unmarshal(raw, &sb.rec); err != nil {
-		return fmt.Errorf("%s: %w", stateFile, err)
+	return stamp{st.Ino, st.Ctim}
+}
+
+// load fills in what is stored below dir.
+func (sb *Sandbox) load(dir string) error {
+	sb.read = stampOf(dir)
+	if err := readJSON(filepath.Join(dir, stateFile), &sb.rec); err != nil {
+		return err
 	}
 	if sb.rec.ID != sb.id {
 		return fmt.Errorf("%s: is of container %q", stateFile, sb.rec.ID)
 	}
-	return nil
+	err := readJSON(filepath.Join(dir, initFile), &sb.rec.Init)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
 }
 
-// write replaces state.json: a reader sees the old one or the new one, whole.
+func readJSON(path string, v any) error {
+	raw, err := kernel.ReadAll(path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", filepath.Base(path), err)
+	}
+	return spec.Unmarshal(filepath.Base(path), raw, v)
+}
+
+// write writes state.json.
 func (sb *Sandbox) write(e *entry) error {
-	raw, err := json.Marshal(&sb.rec)
+	raw, err := sb.rec.appendJSON(make([]byte, 0, 2048))
 	if err != nil {
 		return fmt.Errorf("%s: %w", stateFile, err)
 	}
-	tmp := e.join(stateFile + ".tmp")
+	if err := e.replace(stateFile, raw); err != nil {
+		return err
+	}
+	sb.read = stampOf(e.path)
+	return nil
+}
+
+// writeInit completes the record of a container that is made.
+func (sb *Sandbox) writeInit(e *entry, c *engine.Child) error {
+	id, err := kernel.Identify(c.Pid)
+	if err != nil {
+		return fmt.Errorf("identify init: %w", err)
+	}
+	sb.rec.Init = initRecord{id, c.Image}
+	return e.replace(initFile, sb.rec.Init.appendJSON(nil))
+}
+
+// replace writes a file so that a reader sees the old one or the new one, whole.
+func (e *entry) replace(name string, raw []byte) error {
+	tmp := e.join(name + ".tmp")
 	if err := writeFile(tmp, raw); err != nil {
 		return err
 	}
-	if err := unix.Rename(tmp, e.join(stateFile)); err != nil {
+	if err := unix.Rename(tmp, e.join(name)); err != nil {
 		return fmt.Errorf("rename %s: %w", tmp, err)
 	}
 	return nil
@@ -148,7 +199,7 @@ func (sb *Sandbox) frozen() bool {
 func (sb *Sandbox) waiting() bool {
 	var st unix.Stat_t
 	err := unix.Stat(fmt.Sprintf("/proc/%d/exe", sb.rec.Init.Pid), &st)
-	return err == nil && uint64(st.Dev) == sb.rec.Image.Dev && st.Ino == sb.rec.Image.Ino
+	return err == nil && uint64(st.Dev) == sb.rec.Init.Image.Dev && st.Ino == sb.rec.Init.Image.Ino
 }
 
 // State returns the container's state as it is now.
@@ -163,9 +214,9 @@ func (sb *Sandbox) State() (*State, error) {
 			Bundle:      r.Bundle,
 			Annotations: r.Annotations,
 		},
-		Rootfs:  r.Rootfs,
-		Created: r.Created,
+		Rootfs: r.Rootfs,
 	}
+	s.Created, _ = time.Parse(time.RFC3339Nano, r.Created)
 	if s.Status == specs.StateStopped {
 		s.Pid = 0
 	}
@@ -176,15 +227,19 @@ func (sb *Sandbox) State() (*State, error) {
 	return s, nil
 }
 
-// refresh reads the state again under the lock.
+// refresh locks the container and reads what is stored of it again, where it can
+// have changed: state.json is the same for as long as its directory is.
 func (sb *Sandbox) refresh() (*entry, error) {
 	e, err := sb.store.lock(sb.id)
 	if err != nil {
 		return nil, err
 	}
+	if sb.rec.Init.Pid != 0 && sb.read != (stamp{}) && sb.read == stampOf(e.path) {
+		return e, nil
+	}
 	rec := sb.rec
 	sb.rec = record{}
-	if err := sb.read(e.path); err != nil {
+	if err := sb.load(e.path); err != nil {
 		sb.rec = rec
 		e.close()
 		return nil, fmt.Errorf("container %q: %w", sb.id, err)

@@ -114,8 +114,8 @@ func (s *Store) Load(id string) (*Sandbox, error) {
 		return nil, err
 	}
 	sb := &Sandbox{store: s, id: id}
-	if err := sb.read(filepath.Join(s.root, id)); err != nil {
-		if !errors.Is(err, os.ErrNotExist) {
+	if err := sb.load(filepath.Join(s.root, id)); err != nil {
+		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
 			err = fmt.Errorf("container %q: %w", id, err)
 		} else {
 			err = fmt.Errorf("container %q: %w", id, ErrNotExist)
@@ -154,7 +154,7 @@ func (s *Store) ForceDelete(ctx context.Context, id string) error {
 	}
 	defer e.close()
 	sb := &Sandbox{store: s, id: id}
-	if err := sb.read(e.path); err != nil {
+	if err := sb.load(e.path); err != nil {
 		return e.remove() // nothing was made yet: state.json comes first
 	}
 	return sb.destroy(ctx, e)
@@ -162,6 +162,12 @@ func (s *Store) ForceDelete(ctx context.Context, id string) error {
 
 // remove removes the directory. The lock is held until the last moment.
 func (e *entry) remove() error {
+	for _, name := range [...]string{stateFile, initFile, configFile, startFile} {
+		_ = unix.Unlinkat(e.fd, name, 0)
+	}
+	if unix.Rmdir(e.path) == nil {
+		return nil
+	}
 	if err := os.RemoveAll(e.path); err != nil {
 		return fmt.Errorf("remove state: %w", err)
 	}

@@ -28,11 +28,21 @@ const maxDepth = 10000
 // The strings in the result share one copy of raw; raw itself is not kept.
 func Load(raw []byte) (*specs.Spec, error) {
 	s := new(specs.Spec)
-	d := decoder{src: string(raw), types: make(map[reflect.Type][]field, 16)}
-	if err := d.document(reflect.ValueOf(s).Elem()); err != nil {
-		return nil, err.locate(d.src)
+	if err := Unmarshal(configName, raw, s); err != nil {
+		return nil, err
 	}
 	return s, nil
+}
+
+// Unmarshal is Load for any other type made of structs, pointers, slices, maps with
+// string keys and plain values: encoding/json without its start-up cost. Errors
+// begin with the position in name. After an error, v is half filled.
+func Unmarshal(name string, raw []byte, v any) error {
+	d := decoder{src: string(raw), types: make(map[reflect.Type][]field, 16)}
+	if err := d.document(reflect.ValueOf(v).Elem()); err != nil {
+		return err.locate(name, d.src)
+	}
+	return nil
 }
 
 // decoder walks src once. Values are stored as they are met, so after an error
@@ -59,14 +69,14 @@ type decodeError struct {
 	syntax bool
 }
 
-func (e *decodeError) locate(src string) error {
+func (e *decodeError) locate(name, src string) error {
 	before := src[:e.pos]
 	line := 1 + strings.Count(before, "\n")
 	column := 1 + utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:])
 	if e.path == "" {
-		return fmt.Errorf("%s:%d:%d: %s", configName, line, column, e.text)
+		return fmt.Errorf("%s:%d:%d: %s", name, line, column, e.text)
 	}
-	return fmt.Errorf("%s:%d:%d: %s: %s", configName, line, column, e.path, e.text)
+	return fmt.Errorf("%s:%d:%d: %s: %s", name, line, column, e.path, e.text)
 }
 
 // in puts one step in front of the path of a failed value; nil stays nil.

@@ -14,25 +14,26 @@ import (
 // Create makes the cgroup's directories and sets its limits and device rules. A
 // directory that is already there is used if it has no processes and is not
 // frozen, as runtime-linux of the spec lets a runtime demand: two containers in one
-// cgroup would kill and limit each other. On an error, what it made is removed;
+// cgroup would kill and limit each other. On an error, what was made is removed;
 // controllers that it enabled for a v2 parent's children stay enabled.
+//
+// CreateUnified may have gone before. Then the process that was born in there does
+// not count.
 func (c *Cgroup) Create() (err error) {
-	m := &maker{}
 	defer func() {
 		if err != nil {
-			m.undo()
+			c.made.undo()
 		}
 	}()
-	existed := false
 	for i := range c.dirs {
-		old, err := c.createIn(m, &c.dirs[i])
-		if err != nil {
-			return fmt.Errorf("linux.cgroupsPath: %w", err)
+		if c.early && c.dirs[i].unified() {
+			continue
 		}
-		existed = existed || old
-	}
-	if existed {
-		if err := c.unused(); err != nil {
+		existed, err := c.createIn(&c.made, &c.dirs[i])
+		if err == nil && existed {
+			err = c.unused(&c.dirs[i])
+		}
+		if err != nil {
 			return fmt.Errorf("linux.cgroupsPath: %w", err)
 		}
 	}
@@ -41,6 +42,25 @@ func (c *Cgroup) Create() (err error) {
 	}
 	if err != nil {
 		return fmt.Errorf("linux.resources.%w", err)
+	}
+	return nil
+}
+
+// CreateUnified makes the directory in the unified hierarchy, where there is one, so
+// that a process can be born in it (OpenDir) while Create does the rest.
+func (c *Cgroup) CreateUnified() error {
+	d := c.unified()
+	if d == nil {
+		return nil
+	}
+	c.early = true
+	existed, err := c.createUnified(&c.made, d)
+	if err == nil && existed {
+		err = c.unused(d)
+	}
+	if err != nil {
+		c.made.undo()
+		return fmt.Errorf("linux.cgroupsPath: %w", err)
 	}
 	return nil
 }
@@ -83,6 +103,7 @@ func (m *maker) undo() {
 	for _, path := range slices.Backward(m.made) {
 		_ = unix.Rmdir(path) // nothing can be done about it, and the error to report is another
 	}
+	m.made = nil
 }
 
 // fillCpuset gives a v1 cpuset the CPUs and memory nodes of its parents, without
@@ -212,14 +233,14 @@ func (c *Cgroup) settleType(path string) error {
 	return writeFile(path, "cgroup.type", "threaded")
 }
 
-// unused fails for a cgroup that has processes or is frozen.
-func (c *Cgroup) unused() error {
-	pids, err := c.Procs()
+// unused fails for a directory that has processes, and for a frozen cgroup.
+func (c *Cgroup) unused(d *dir) error {
+	pids, err := procs(nil, d.path)
 	if err != nil {
 		return err
 	}
 	if len(pids) > 0 {
-		return fmt.Errorf("cgroup %s is not empty: %d process(es) found", c.primary().path, len(pids))
+		return fmt.Errorf("cgroup %s is not empty: %d process(es) found", d.path, len(pids))
 	}
 	frozen, err := c.Frozen()
 	if err == nil && frozen {

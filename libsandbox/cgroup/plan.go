@@ -38,6 +38,9 @@ type Cgroup struct {
 	// For Create only, and empty after Load:
 	limits  []setting
 	devices devicePolicy
+
+	made  maker // what Create can undo
+	early bool  // CreateUnified has been called
 }
 
 // dir is the cgroup's directory in one hierarchy.

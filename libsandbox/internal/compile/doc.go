@@ -8,10 +8,12 @@
 //
 // The order of a container's set-up, which is the order of the ops:
 //
-//	join cgroups, join and make namespaces    host's view of the file system
-//	mounts, devices, terminal                 targets by descriptor below %root
+//	join and make namespaces       host's view of the file system
+//	mounts                         targets by descriptor below %root
+//	barrier: cgroup                no later than the first mount that shows it
+//	devices, terminal
 //	barrier: hooks
-//	pivot_root                                container's view
+//	pivot_root                     container's view
 //	sysctl, read-only and masked paths
 //	rlimits, user, capabilities, cwd
 //	barrier: created; wait for the start

@@ -16,6 +16,7 @@ const (
 	BarrierCreated = 2 // everything is done but execve
 	BarrierCopyUp  = 3 // two descriptors came along: copy the first tree into the second
 	BarrierConsole = 4 // the master of the terminal came along; nobody waits
+	BarrierCgroup  = 5 // the cgroup is needed
 
 	// BarrierTarget and above: the root came along; make Init.Targets[n-BarrierTarget]
 	// in it.
@@ -129,8 +130,8 @@ type compiler struct {
 	t, m, fs, st         program.Slot // target, mount, file system, stat buffer
 	mask                 program.Slot // the tmpfs that masks directories
 	hasProc, hasPts      bool
-	hasMask              bool
-	scratch              int // first of two fixed descriptor numbers
+	joined               bool // the cgroup
+	scratch              int  // first of two fixed descriptor numbers
 }
 
 // NewInit compiles a validated spec.
@@ -148,12 +149,15 @@ func NewInit(spec *specs.Spec, facts *Facts, opts *Options) (*Init, error) {
 func (c *compiler) compile() error {
 	c.begin()
 	c.oomScore()
-	c.joinCgroups()
+	if c.joinsMounts() {
+		c.joinCgroups() // what is joined need not show the cgroups' files
+	}
 	c.namespaces()
 	c.session()
 	if err := c.rootfs(); err != nil {
 		return err
 	}
+	c.joinCgroups()
 	if err := c.devices(); err != nil {
 		return err
 	}

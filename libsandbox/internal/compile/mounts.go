@@ -125,6 +125,10 @@ func (c *compiler) mount(i int) error {
 	if err := c.checkProc(i, m, note); err != nil {
 		return err
 	}
+	if strings.HasPrefix(m.Type, "cgroup") && !o.bind {
+		c.joinCgroups()
+		c.Note(note)
+	}
 	switch {
 	case m.Type == "cgroup" && !o.bind && !c.facts.CgroupUnified:
 		c.mountHierarchies(m, &o)

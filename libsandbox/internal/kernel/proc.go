@@ -85,6 +85,26 @@ func ReadFile(path string, buf []byte) (int, error) {
 	return Read(fd, buf)
 }
 
+// ReadAll reads a file of the host. Not os.ReadFile, which brings the poller along.
+func ReadAll(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 0, 4096)
+	for {
+		n, err := Read(fd, buf[len(buf):cap(buf)])
+		if err != nil || n <= 0 {
+			return buf, err
+		}
+		buf = buf[:len(buf)+n]
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+	}
+}
+
 // WaitExit waits until the process of a pidfd has exited, reaped or not, or until
 // timeout milliseconds have passed; -1 means for ever. It says whether it has.
 func WaitExit(pidfd, timeout int) (bool, error) {

@@ -1,0 +1,45 @@
+package libsandbox
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"adl.run/adl-runtime/libsandbox/internal/engine"
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/spec"
+)
+
+// What is written by hand reads back as it was.
+func TestRecordJSON(t *testing.T) {
+	timeout := 3
+	r := record{
+		Version: "1.3.0", ID: "a", Bundle: "/b \"quoted\" \\ back\tand\x01\u00e9\U0001f600", Rootfs: "/b/r",
+		Created:     "2026-01-02T03:04:05.6Z",
+		Annotations: map[string]string{"k": "v", "empty": "", "<&>": "\u2028"},
+		Creator:     kernel.ProcessID{Pid: 7, Start: 1 << 63},
+		Cgroup:      map[string]string{"": "/sys/fs/cgroup/x", "cpu": "/sys/fs/cgroup/cpu/x"},
+		Umount:      true, OwnPid: true, Arg0: "sh",
+		Hooks: &specs.Hooks{Poststop: []specs.Hook{{Path: "/h", Args: []string{"a"}, Timeout: &timeout}}},
+	}
+	raw, err := r.appendJSON(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got record
+	if err := spec.Unmarshal(stateFile, raw, &got); err != nil {
+		t.Fatalf("%v in %s", err, raw)
+	}
+	if d := cmp.Diff(r, got); d != "" {
+		t.Errorf("state.json (-written +read):\n%s", d)
+	}
+	in := initRecord{kernel.ProcessID{Pid: 42, Start: 99}, engine.Image{Dev: 1, Ino: 2}}
+	var back initRecord
+	if err := spec.Unmarshal(initFile, in.appendJSON(nil), &back); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(in, back); d != "" {
+		t.Errorf("init.json (-written +read):\n%s", d)
+	}
+}
