@@ -25,11 +25,12 @@ func gather(b *spec.Bundle, cg *cgroup.Cgroup) (*compile.Facts, error) {
 	}
 	release := major<<16 | minor
 	if release < 5<<16|10 {
-		return nil, fmt.Errorf("Linux %d.%d is too old: adl-runtime needs 5.10", major, minor)
+		return nil, fmt.Errorf("kernel %d.%d is too old: adl-runtime needs 5.10", major, minor)
 	}
 	f := &compile.Facts{
 		MountSetattr:  release >= 5<<16|12,
 		CloneDetached: release >= 6<<16|15,
+		Ignored:       kernel.IgnoredSignals(),
 		Root:          b.Rootfs(),
 		Tasks:         cg.TasksFiles(),
 	}

@@ -143,7 +143,7 @@ func TestEachOpFails(t *testing.T) {
 	for n := 1; n < ops; n++ {
 		var note, text string
 		store.tamper = func(p *compile.Init) {
-			note, text = p.Ops[n].Note, p.Ops[n].Fault
+			note, text = p.Texts[p.Ops[n].Note], p.Texts[p.Ops[n].Fault]
 			p.Ops[n] = failing(p.Ops[n])
 		}
 		sb, err := store.Create(context.Background(), "fault", b, nil)

@@ -80,6 +80,6 @@ func (sb *Sandbox) release(e *entry) error {
 // execFault explains the one fault that can occur after the start.
 type execFault struct{ arg0 string }
 
-func (f execFault) Fault(op int, errno unix.Errno) error {
+func (f execFault) Explain(op int, errno unix.Errno) error {
 	return &program.Fault{Op: op, Errno: errno, Note: "process.args[0]", Text: compile.ExecFault(f.arg0)}
 }

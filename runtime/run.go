@@ -41,8 +41,8 @@ func (a *app) doRun(c *cli.Context) error {
 	}
 	t := runTarget(c)
 	foreground := !c.Bool("detach") && !c.Bool("dry-run")
-	var sig *signals
-	if foreground {
+	sig := a.signals
+	if foreground && sig == nil {
 		sig = catchSignals()
 	}
 	b, err := spec.Open(t.bundle)

@@ -160,10 +160,7 @@ type table struct {
 }
 
 func (r *report) tables() []table {
-	head := []string{"operation", "at once", "gaps"}
-	for _, name := range r.runtimes {
-		head = append(head, name)
-	}
+	head := append([]string{"operation", "at once", "gaps"}, r.runtimes...)
 	for _, name := range r.peers() {
 		head = append(head, nameADL+"/"+name)
 	}

@@ -38,6 +38,6 @@ func NewHook(spec *specs.Spec, hook *specs.Hook, note, dir string) *program.Prog
 	}
 	c.Emit(unix.SYS_CLOSE_RANGE, program.Num(3), program.Num(^uint32(0)), program.Num(unix.CLOSE_RANGE_CLOEXEC))
 	i := c.Emit(unix.SYS_EXECVE, c.String(hook.Path), c.Strings(args), c.Strings(hook.Env))
-	c.Ops[i].Fault = "exec " + hook.Path + ": "
+	c.Fault(i, "exec "+hook.Path+": ")
 	return &c.Program
 }

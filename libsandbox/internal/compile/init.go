@@ -41,6 +41,8 @@ type Facts struct {
 	// Bounding is the runtime's own capability bounding set: nobody can be given
 	// more.
 	Bounding uint64
+	// Ignored are the signals that the runtime ignores.
+	Ignored []int
 	// Root is the absolute path of the root filesystem on the host.
 	Root string
 	// PrivateParent is the mount point above Root. It matters only where
@@ -186,6 +188,19 @@ func (c *compiler) begin() {
 	// descriptors; execve undoes it.
 	c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_SET_DUMPABLE), program.Num(0))
 	c.Emit(unix.SYS_UMASK, program.Num(0))
+	c.signals()
+}
+
+// signals gives every signal its default action and unblocks all: execve would hand
+// down what the runtime's caller ignores or blocks (signal(7)). make(1) for one
+// ignores two, nohup(1) another.
+func (c *compiler) signals() {
+	const set = 8 // bytes
+	act := c.Words(0, 0, 0, 0)
+	for _, sig := range c.facts.Ignored {
+		c.Emit(unix.SYS_RT_SIGACTION, program.Num(sig), act, program.Num(0), program.Num(set))
+	}
+	c.Emit(unix.SYS_RT_SIGPROCMASK, program.Num(unix.SIG_SETMASK), act, program.Num(0), program.Num(set))
 }
 
 // session detaches the process from its caller's session and terminal

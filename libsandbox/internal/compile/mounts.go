@@ -179,7 +179,7 @@ func (c *compiler) refuseProcfs(dest string) {
 	i := c.EmitTo(program.Discard, program.Test, program.Val(c.st), program.Num(^uint64(0)), program.Num(unix.PROC_SUPER_MAGIC), program.Num(0), program.Num(int(unix.EXDEV)))
 	c.OnError(i, unix.EXDEV, &ok)
 	i = c.EmitTo(program.Discard, program.Test, program.Num(0), program.Num(0), program.Num(1), program.Num(0), program.Num(int(unix.EPERM)))
-	c.Ops[i].Fault = fmt.Sprintf("%q cannot be mounted because it is inside /proc", dest)
+	c.Fault(i, fmt.Sprintf("%q cannot be mounted because it is inside /proc", dest))
 	c.Bind(&ok)
 }
 
@@ -291,7 +291,7 @@ func (c *compiler) plainTarget(m *specs.Mount) {
 	rel := relative(m.Destination)
 	var done program.Label
 	i := c.openat2(c.t, c.root, rel, unix.O_PATH|unix.O_DIRECTORY, noSymlinks)
-	c.Ops[i].Fault = fmt.Sprintf("%q must be a directory that no symlink leads to: ", m.Destination)
+	c.Fault(i, fmt.Sprintf("%q must be a directory that no symlink leads to: ", m.Destination))
 	c.Tolerate(i, unix.ENOENT)
 	c.OnSuccess(i, &done)
 	c.make(m.Destination, false)
@@ -400,7 +400,7 @@ func (c *compiler) fsconfig(cmd uint64, key, value string) {
 	}
 	i := c.Emit(unix.SYS_FSCONFIG, program.Val(c.fs), program.Num(cmd), k, v, program.Num(0))
 	if key != "" {
-		c.Ops[i].Fault = "option " + strconv.Quote(strings.TrimSuffix(key+"="+value, "=")) + ": "
+		c.Fault(i, "option "+strconv.Quote(strings.TrimSuffix(key+"="+value, "="))+": ")
 	}
 }
 

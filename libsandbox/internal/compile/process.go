@@ -45,7 +45,7 @@ func (c *compiler) process() error {
 	c.start()
 	c.Note("process.args[0]")
 	i := c.Emit(unix.SYS_EXECVE, program.Val(path), c.Strings(p.Args), c.Strings(environment(p.Env, c.facts.Home)))
-	c.Ops[i].Fault = ExecFault(p.Args[0])
+	c.Fault(i, ExecFault(p.Args[0]))
 	return nil
 }
 
@@ -253,7 +253,7 @@ func (c *compiler) lookPath(p *specs.Process) program.Slot {
 	path := c.Slot("exe")
 	if strings.Contains(arg, "/") {
 		i := c.EmitTo(c.t, unix.SYS_OPENAT, program.Num(unix.AT_FDCWD), c.String(arg), program.Num(unix.O_PATH|unix.O_CLOEXEC))
-		c.Ops[i].Fault = fmt.Sprintf("exec: %q: stat %s: ", arg, arg)
+		c.Fault(i, fmt.Sprintf("exec: %q: stat %s: ", arg, arg))
 		c.executable(arg)
 		c.close(c.t)
 		c.Let(path, c.String(arg))
@@ -267,7 +267,7 @@ func (c *compiler) lookPath(p *specs.Process) program.Slot {
 		c.candidate(path, dir+"/"+arg, &found)
 	}
 	i := c.Emit(program.Test, program.Num(0), program.Num(0), program.Num(1), program.Num(0), program.Num(int(unix.ENOENT)))
-	c.Ops[i].Fault = fmt.Sprintf("exec: %q: executable file not found in $PATH", arg)
+	c.Fault(i, fmt.Sprintf("exec: %q: executable file not found in $PATH", arg))
 	c.Bind(&found)
 	return path
 }
@@ -288,10 +288,10 @@ func (c *compiler) executable(arg string) {
 	i := c.EmitTo(program.Discard, program.Test, program.Val(c.st+statMode), program.Num(unix.S_IFMT), program.Num(unix.S_IFDIR), program.Num(0), program.Num(int(unix.ENOTDIR)))
 	c.OnError(i, unix.ENOTDIR, &file)
 	i = c.Emit(program.Test, program.Num(0), program.Num(0), program.Num(1), program.Num(0), program.Num(int(unix.EISDIR)))
-	c.Ops[i].Fault = fmt.Sprintf("exec: %q: is a directory", arg)
+	c.Fault(i, fmt.Sprintf("exec: %q: is a directory", arg))
 	c.Bind(&file)
 	i = c.access()
-	c.Ops[i].Fault = fmt.Sprintf("exec: %q: ", arg)
+	c.Fault(i, fmt.Sprintf("exec: %q: ", arg))
 }
 
 func (c *compiler) access() int {

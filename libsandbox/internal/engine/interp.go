@@ -6,6 +6,8 @@ import (
 )
 
 // interp is the interpreter's first instruction; it cannot be called.
+//
+//lint:ignore U1000 the assembly names it
 func interp()
 
 // interpPC returns interp's address.

@@ -175,7 +175,7 @@ func (r *Record) decode(buf [8]byte, p *program.Program) error {
 	case second == 0:
 		r.Forked = int(first)
 	default:
-		return p.Fault(int(first), unix.Errno(second))
+		return p.Explain(int(first), unix.Errno(second))
 	}
 	return nil
 }
@@ -210,10 +210,10 @@ func DecodeFault(fd int, p Faulter) error {
 	case n != len(buf):
 		return fmt.Errorf("engine: init sent %d bytes", n)
 	}
-	return p.Fault(int(binary.NativeEndian.Uint32(buf[:])), unix.Errno(binary.NativeEndian.Uint32(buf[4:])))
+	return p.Explain(int(binary.NativeEndian.Uint32(buf[:])), unix.Errno(binary.NativeEndian.Uint32(buf[4:])))
 }
 
 // Faulter explains a fault: a program, or what is left of one in a state file.
 type Faulter interface {
-	Fault(op int, errno unix.Errno) error
+	Explain(op int, errno unix.Errno) error
 }

@@ -77,6 +77,10 @@ func (c Call) String() string {
 		return "prlimit64"
 	case unix.SYS_READ:
 		return "read"
+	case unix.SYS_RT_SIGACTION:
+		return "rt_sigaction"
+	case unix.SYS_RT_SIGPROCMASK:
+		return "rt_sigprocmask"
 	case unix.SYS_SENDMSG:
 		return "sendmsg"
 	case unix.SYS_SETDOMAINNAME:

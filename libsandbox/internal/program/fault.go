@@ -16,14 +16,14 @@ type Fault struct {
 	Text  string // replaces What, and Errno too unless it ends in ": "
 }
 
-// Fault returns the *Fault for op number op, also where the number is absurd: it
+// Explain returns the *Fault for op number op, also where the number is absurd: it
 // comes from another process.
-func (p *Program) Fault(op int, errno unix.Errno) error {
+func (p *Program) Explain(op int, errno unix.Errno) error {
 	if op < 0 || op >= len(p.Ops) {
 		return &Fault{Op: op, Errno: errno, Note: "init", What: "op " + strconv.Itoa(op)}
 	}
 	o := &p.Ops[op]
-	f := &Fault{Op: op, Errno: errno, Note: o.Note, Text: o.Fault}
+	f := &Fault{Op: op, Errno: errno, Note: p.Texts[o.Note], Text: p.Texts[o.Fault]}
 	if o.Call == Test {
 		f.What = "check"
 	} else {

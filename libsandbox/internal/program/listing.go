@@ -21,7 +21,7 @@ func (p *Program) Listing() string {
 	for i := range p.Ops {
 		op := &p.Ops[i]
 		text := p.opText(op) + jumps(op, i)
-		fmt.Fprintf(&b, "%*d  %-72s  # %s\n", width, i, text, op.Note)
+		fmt.Fprintf(&b, "%*d  %-72s  # %s\n", width, i, text, p.Texts[op.Note])
 	}
 	return b.String()
 }

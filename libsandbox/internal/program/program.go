@@ -54,24 +54,31 @@ type Arg struct {
 // Tolerance is an errno that does not end the child, and how many of the
 // following ops are skipped when it occurs. The zero value tolerates nothing.
 type Tolerance struct {
-	Errno unix.Errno
+	Errno Errno
 	Skip  uint16
 }
 
-// Op is one system call.
+// Errno is an error number in the width that an op has for it.
+type Errno uint16
+
+// Op is one system call. There are hundreds in a program, and memory that is touched
+// for the first time is what starting a container spends most of its time on: so an
+// op is small.
 type Op struct {
-	Args [6]Arg
-	// Note names what the op is for, in the words of the spec:
-	// "mounts[3] /proc". It heads the error message of a fault.
-	Note string
-	// Fault replaces the call's name and the errno's text in the error message,
-	// where the words matter to container managers. Where it ends in ": ", the
-	// errno's text follows.
-	Fault    string
+	Args     [6]Arg
 	Tolerate [2]Tolerance
 	Call     Call
 	Dst      Slot
 	Skip     uint16 // ops to skip after success
+	// Note and Fault are indices of Program.Texts.
+	//
+	// Note names what the op is for, in the words of the spec: "mounts[3] /proc".
+	// It heads the error message of a fault.
+	Note uint16
+	// Fault, if it is not 0, replaces the call's name and the errno's text in the
+	// error message, where the words matter to container managers. Where it ends in
+	// ": ", the errno's text follows.
+	Fault uint16
 }
 
 // Program is a list of ops with the data that they point into.
@@ -86,6 +93,8 @@ type Program struct {
 	// number FirstFile.
 	Files     []string
 	FirstFile int
+	// Texts are the notes and faults of the ops; the first one is empty.
+	Texts []string
 	// SlotNames gives each slot in use its name in the listing.
 	SlotNames []string
 }
@@ -97,7 +106,6 @@ type Reloc struct{ At, To uint32 }
 type Builder struct {
 	Program
 	strings map[string]uint64
-	note    string
 }
 
 // Label is a place further down that a jump goes to. It collects the jumps until
@@ -114,21 +122,33 @@ type labelRef struct {
 func NewBuilder(firstFile int) *Builder {
 	b := &Builder{strings: make(map[string]uint64, 64)}
 	b.FirstFile = firstFile
-	b.Ops = make([]Op, 0, 256)
-	b.Data = make([]byte, 0, 4096)
-	b.SlotNames = append(b.SlotNames, "_", "fault")
+	b.Ops = make([]Op, 0, 560) // the default spec's, in one piece
+	b.Data = make([]byte, 0, 12<<10)
+	b.SlotNames = append(make([]string, 0, 64), "_", "fault")
+	b.Texts = append(make([]string, 0, 128), "")
 	return b
 }
 
 // Note sets the note of all ops that follow.
-func (b *Builder) Note(note string) { b.note = note }
+func (b *Builder) Note(note string) {
+	if b.Texts[len(b.Texts)-1] != note {
+		b.Texts = append(b.Texts, note)
+	}
+}
+
+// Fault sets the error message of op i; see Op.Fault. The note stays what it is.
+func (b *Builder) Fault(i int, text string) {
+	note := b.Texts[len(b.Texts)-1]
+	b.Texts = append(b.Texts, text, note)
+	b.Ops[i].Fault = uint16(len(b.Texts) - 2)
+}
 
 // Emit appends a system call and returns the op's index.
 func (b *Builder) Emit(call Call, args ...Arg) int {
-	op := Op{Call: call, Note: b.note}
-	copy(op.Args[:], args)
-	b.Ops = append(b.Ops, op)
-	return len(b.Ops) - 1
+	b.Ops = append(b.Ops, Op{Call: call, Note: uint16(len(b.Texts) - 1)})
+	i := len(b.Ops) - 1
+	copy(b.Ops[i].Args[:], args)
+	return i
 }
 
 // EmitTo is Emit with the result stored in dst.
@@ -165,7 +185,7 @@ func (b *Builder) Jump(l *Label) { b.OnSuccess(b.Let(Discard, Arg{}), l) }
 func (b *Builder) tolerance(i int, errno unix.Errno) int {
 	for k := range b.Ops[i].Tolerate {
 		if b.Ops[i].Tolerate[k].Errno == 0 {
-			b.Ops[i].Tolerate[k].Errno = errno
+			b.Ops[i].Tolerate[k].Errno = Errno(errno)
 			return k
 		}
 	}

@@ -18,6 +18,8 @@ func (p *Program) Verify() error {
 		return errors.New("program: empty")
 	case len(p.Ops) > MaxOps:
 		return fmt.Errorf("program: %d ops, at most %d fit", len(p.Ops), MaxOps)
+	case len(p.Texts) >= 1<<16:
+		return fmt.Errorf("program: %d texts, at most %d fit", len(p.Texts), 1<<16-1)
 	case len(p.SlotNames) > MaxSlots:
 		return fmt.Errorf("program: %d slots, at most %d fit", len(p.SlotNames), MaxSlots)
 	}
@@ -64,10 +66,10 @@ func (p *Program) flow() error {
 	for i := range p.Ops {
 		op := &p.Ops[i]
 		if !at[i].reached {
-			return fmt.Errorf("program: op %d (%s) is never reached", i, op.Note)
+			return fmt.Errorf("program: op %d (%s) is never reached", i, p.Texts[op.Note])
 		}
 		if err := p.verifyArgs(op, &at[i]); err != nil {
-			return fmt.Errorf("program: op %d (%s): %w", i, op.Note, err)
+			return fmt.Errorf("program: op %d (%s): %w", i, p.Texts[op.Note], err)
 		}
 		failed, done := at[i], at[i]
 		failed.written[op.Dst/64] &^= 1 << (op.Dst % 64)
