@@ -29,23 +29,15 @@ func globalFlags() []cli.Flag {
 	return []cli.Flag{
 		flagBool("debug", "enable debug logging"),
 		flagString("log", "set the log file to write "+name+" logs to (default is '/dev/stderr')"),
-		&cli.StringFlag{Name: "log-format", Value: "text", Usage: "set the log format ('text' (default), or 'json')"},
-		&cli.StringFlag{
+		flagDefault("log-format", "text", "set the log format ('text' (default), or 'json')"),
+		stringFlag{&cli.StringFlag{
 			Name: "root", Usage: "root directory for storage of container state (this should be located in tmpfs)",
 			DefaultText: "/run/" + name + ", or $XDG_RUNTIME_DIR/" + name + " for a user",
-		},
+		}, []string{"root"}},
 		flagBool("systemd-cgroup", `enable systemd cgroup support, expects cgroupsPath to be of form "slice:prefix:name" for e.g. "system.slice:runc:434234"`),
-		&cli.StringFlag{Name: "rootless", Value: "auto", Usage: "ignore cgroup permission errors ('true', 'false', or 'auto')"},
+		flagDefault("rootless", "auto", "ignore cgroup permission errors ('true', 'false', or 'auto')"),
 		flagBool("version", "print the version", "v"),
 	}
-}
-
-func flagBool(name, usage string, aliases ...string) cli.Flag {
-	return &cli.BoolFlag{Name: name, Aliases: aliases, Usage: usage, DisableDefaultText: true}
-}
-
-func flagString(name, usage string, aliases ...string) cli.Flag {
-	return &cli.StringFlag{Name: name, Aliases: aliases, Usage: usage}
 }
 
 // before handles the global flags that do not wait for a verb.

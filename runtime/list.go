@@ -25,7 +25,7 @@ Where the given root is specified via the global option "--root".
 EXAMPLE:
        # ` + name + ` --root value list`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "format", Aliases: []string{"f"}, Value: "table", Usage: "select one of: table or json"},
+			flagDefault("format", "table", "select one of: table or json", "f"),
 			flagBool("quiet", "display only container IDs", "q"),
 		},
 		Action: a.doList,

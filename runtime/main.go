@@ -18,8 +18,7 @@ type app struct {
 	arg0                  string
 	stdin, stdout, stderr *os.File
 	log                   *logHandler
-	signals               *signals // what Main caught ahead for a run in the foreground
-	status                int      // exit status of a verb that succeeded; not 0 only after run
+	status                int // exit status of a verb that succeeded; not 0 only after run
 }
 
 // Main runs one command line (args[0] is the program) and returns the exit
@@ -33,9 +32,6 @@ func Main(args []string, stdin, stdout, stderr *os.File) int {
 		args = []string{name}
 	}
 	a.arg0 = args[0]
-	if runsInForeground(args) {
-		a.signals = catchSignals()
-	}
 	c := a.cli()
 	err := c.Run(reorder(c, args))
 	if err == nil || errors.Is(err, errDone) {
@@ -46,22 +42,6 @@ func Main(args []string, stdin, stdout, stderr *os.File) int {
 		return e.ExitCode()
 	}
 	return 1
-}
-
-// runsInForeground guesses, before the command line is parsed, whether signals will
-// have to be caught, so that it is done by the time they have. It only misses
-// spellings that nobody uses; doRun makes up for those.
-func runsInForeground(args []string) bool {
-	run := false
-	for _, arg := range args[1:] {
-		switch {
-		case arg == "run":
-			run = true
-		case strings.HasPrefix(arg, "-d"), strings.HasPrefix(arg, "--d"), arg == "-h", arg == "--help":
-			return false
-		}
-	}
-	return run
 }
 
 // errDone ends the command line early without being a failure.
@@ -164,7 +144,7 @@ func isFlag(arg string) bool { return len(arg) > 1 && arg[0] == '-' }
 func flagWidth(flags []cli.Flag, arg string) int {
 	arg = strings.TrimPrefix(arg[1:], "-")
 	for _, f := range flags {
-		if _, isBool := f.(*cli.BoolFlag); !isBool && slices.Contains(f.Names(), arg) {
+		if _, isBool := f.(boolFlag); !isBool && slices.Contains(f.Names(), arg) {
 			return 2
 		}
 	}

@@ -39,7 +39,7 @@ func createFlags() []cli.Flag {
 		flagString("pid-file", "specify the file to write the process id to"),
 		flagBool("no-pivot", aboutPivot),
 		flagBool("no-new-keyring", aboutKeyring),
-		&cli.IntFlag{Name: "preserve-fds", Usage: "Pass N additional file descriptors to the container (stdio + $LISTEN_FDS + N in total)"},
+		flagInt("preserve-fds", "Pass N additional file descriptors to the container (stdio + $LISTEN_FDS + N in total)"),
 	}
 }
 

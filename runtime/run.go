@@ -41,9 +41,12 @@ func (a *app) doRun(c *cli.Context) error {
 	}
 	t := runTarget(c)
 	foreground := !c.Bool("detach") && !c.Bool("dry-run")
-	sig := a.signals
-	if foreground && sig == nil {
-		sig = catchSignals()
+	var relay *libsandbox.Relay
+	if foreground {
+		var err error
+		if relay, err = libsandbox.CatchSignals(); err != nil {
+			return err
+		}
 	}
 	b, err := spec.Open(t.bundle)
 	if err != nil {
@@ -62,14 +65,13 @@ func (a *app) doRun(c *cli.Context) error {
 		return a.listing(store, t.id, b, o)
 	case foreground:
 		a.adoptSize(b)
-		sig.caught()
 		subreap(c)
 	}
 	sandbox, err := t.run(c, store, b, o)
 	if err != nil || !foreground {
 		return err
 	}
-	return a.supervise(c, sandbox, sig)
+	return a.supervise(c, sandbox, relay)
 }
 
 // target is what to run and the name to give it.
@@ -127,11 +129,15 @@ func (a *app) listing(store *libsandbox.Store, id string, b *spec.Bundle, o *lib
 // supervise stays with a container in the foreground until its process ends,
 // takes over that one's exit status, and deletes the container unless it is to
 // be kept. A deletion that fails is logged: the status matters more.
-func (a *app) supervise(c *cli.Context, sandbox *libsandbox.Sandbox, sig *signals) error {
+func (a *app) supervise(c *cli.Context, sandbox *libsandbox.Sandbox, relay *libsandbox.Relay) error {
 	tty := a.attachConsole(sandbox.Console())
-	stop := sig.forward(sandbox, tty)
-	status, err := wait(sandbox.Pid())
-	stop()
+	var resize func()
+	if tty != nil {
+		keepOutputErrors()
+		tty.resize()
+		resize = tty.resize
+	}
+	status, err := relay.Wait(sandbox, resize)
 	tty.close()
 	if err == nil {
 		a.status = exitStatus(status)

@@ -205,25 +205,3 @@ func TestUserRoot(t *testing.T) {
 		t.Errorf("%v, %v", fi.Mode(), err)
 	}
 }
-
-func TestOtherSignals(t *testing.T) {
-	all := otherSignals()
-	has := func(n unix.Signal) bool {
-		for _, s := range all {
-			if s == n {
-				return true
-			}
-		}
-		return false
-	}
-	for _, n := range []unix.Signal{unix.SIGHUP, unix.SIGUSR1, unix.SIGCONT, unix.SIGTSTP, 34, 37, 64} {
-		if !has(n) {
-			t.Errorf("signal %d is not forwarded", n)
-		}
-	}
-	for _, n := range []unix.Signal{unix.SIGKILL, unix.SIGSTOP, unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE, 32, 33, 65} {
-		if has(n) {
-			t.Errorf("signal %d is forwarded", n)
-		}
-	}
-}
