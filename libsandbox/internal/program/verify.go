@@ -31,6 +31,11 @@ func (p *Program) Verify() error {
 			return fmt.Errorf("program: relocation %d -> %d lies outside the data", r.At, r.To)
 		}
 	}
+	for i := range p.Ops {
+		if op := &p.Ops[i]; int(op.Note) >= len(p.Texts) || int(op.Fault) >= len(p.Texts) {
+			return fmt.Errorf("program: op %d has texts %d and %d of %d", i, op.Note, op.Fault, len(p.Texts))
+		}
+	}
 	return p.flow()
 }
 
@@ -82,7 +87,7 @@ func (p *Program) flow() error {
 				}
 			}
 		}
-		done.sealed = done.sealed || op.closesOnExec()
+		done.sealed = done.sealed || p.closesOnExec(op)
 		if !op.never() {
 			if err := join(at, i, op.Skip, done); err != nil {
 				return err
@@ -120,8 +125,13 @@ func (op *Op) never() bool {
 	return false
 }
 
-func (op *Op) closesOnExec() bool {
-	return op.Call == unix.SYS_CLOSE_RANGE && op.Args[2].Val == unix.CLOSE_RANGE_CLOEXEC
+// closesOnExec reports that op marks every descriptor from FirstFile on, where the
+// inherited ones and those that the program opens are.
+func (p *Program) closesOnExec(op *Op) bool {
+	first, last, flags := op.Args[0], op.Args[1], op.Args[2]
+	return op.Call == unix.SYS_CLOSE_RANGE &&
+		first.Kind == Imm && first.Val <= uint64(p.FirstFile) &&
+		last == Num(^uint32(0)) && flags == Num(unix.CLOSE_RANGE_CLOEXEC)
 }
 
 func (p *Program) verifyArgs(op *Op, f *facts) error {
@@ -143,7 +153,7 @@ func (p *Program) verifyArg(a *Arg, f *facts) error {
 	switch a.Kind {
 	case Imm:
 	case Data:
-		if a.Val+uint64(a.Len) > uint64(len(p.Data)) {
+		if size := uint64(len(p.Data)); a.Val > size || uint64(a.Len) > size-a.Val {
 			return fmt.Errorf("data %d+%d lies outside %d bytes", a.Val, a.Len, len(p.Data))
 		}
 	case File:
@@ -155,7 +165,7 @@ func (p *Program) verifyArg(a *Arg, f *facts) error {
 			return fmt.Errorf("slot %d is read before it is written", a.Val)
 		}
 	case SlotAddr:
-		if a.Val+uint64(a.Len) > uint64(len(p.SlotNames)) {
+		if n := uint64(len(p.SlotNames)); a.Val > n || uint64(a.Len) > n-a.Val {
 			return fmt.Errorf("slots %d+%d do not exist", a.Val, a.Len)
 		}
 		for s := range a.Len {
