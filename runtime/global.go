@@ -107,7 +107,7 @@ func honourXDG() bool {
 		return true
 	}
 	user, ok := os.LookupEnv("USER")
-	return inUserNamespace() && (!ok || user != "root")
+	return (!ok || user != "root") && inUserNamespace()
 }
 
 // inUserNamespace reports whether ids are mapped: outside of user namespaces

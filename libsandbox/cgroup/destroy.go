@@ -19,24 +19,30 @@ const destroyTime = 2 * time.Second
 // first. What is already gone is no error. It kills nothing: a cgroup that still
 // has processes after two seconds is an error.
 func (c *Cgroup) Destroy() error {
+	var left []string
+	for i := range c.dirs {
+		if err := unix.Rmdir(c.dirs[i].path); err != nil && !gone(err) {
+			left = append(left, c.dirs[i].path)
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), destroyTime)
 	defer cancel()
 	var errs []error
-	for i := range c.dirs {
-		if err := c.remove(ctx, c.dirs[i].path); err != nil {
+	for _, path := range left {
+		if err := c.remove(ctx, path); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// remove tries until ctx is done. The first rmdir succeeds unless the container
-// made cgroups of its own, or a task is still exiting, for which rmdir fails with
-// EBUSY although cgroup.procs no longer lists it.
+// remove tries until ctx is done to remove what a plain rmdir could not: the
+// container made cgroups of its own, or a task is still exiting, for which rmdir
+// fails with EBUSY although cgroup.procs no longer lists it.
 func (c *Cgroup) remove(ctx context.Context, path string) error {
-	if err := unix.Rmdir(path); err == nil || gone(err) {
-		return nil
-	}
 	for wait := 100 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
 		err := removeTree(path)
 		if err == nil || !errors.Is(err, unix.EBUSY) {

@@ -3,7 +3,6 @@ package cgroup
 import (
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -68,11 +67,10 @@ func Prepare(o *Options) (*Cgroup, error) {
 	}
 	own := ""
 	if !filepath.IsAbs(inner) {
-		text, err := os.ReadFile("/proc/self/cgroup")
-		if err != nil {
+		var err error
+		if own, err = readFile("/proc/self", "cgroup"); err != nil {
 			return nil, err
 		}
-		own = string(text)
 	}
 	c := &Cgroup{mode: host.Mode}
 	if err := c.plan(o.Resources); err != nil {
