@@ -1,12 +1,6 @@
 // Command adl-runtime is an OCI runtime: it runs bundles as containers.
 package main
 
-// The number of threads need not follow the CPU limit of the caller's cgroup, which
-// the Go runtime would find by reading /proc/self/mountinfo at every start.
-//
-//go:debug containermaxprocs=0
-//go:debug updatemaxprocs=0
-
 import (
 	"os"
 

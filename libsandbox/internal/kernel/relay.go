@@ -40,6 +40,8 @@ const (
 )
 
 // relayFD is the descriptor that the handler writes to.
+//
+//lint:ignore U1000 the assembly reads it
 var relayFD int32 = -1
 
 // relayPC and restorerPC return the addresses of the handler and of what it returns
