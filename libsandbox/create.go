@@ -143,7 +143,7 @@ func (c *creation) run(ctx context.Context) error {
 		return err
 	}
 	c.step("recorded")
-	c.undo.add(func() { _ = c.cgroup.Destroy() })
+	c.undo.add(func() { _ = c.cgroup.Abandon() })
 	if err := c.cgroup.CreateUnified(); err != nil {
 		return err
 	}

@@ -18,10 +18,10 @@ import (
 // controllers that it enabled for a v2 parent's children stay enabled.
 //
 // CreateUnified may have gone before. Then the process that was born in there does
-// not count.
+// not count, and after an error it is in the way: see Abandon.
 func (c *Cgroup) Create() (err error) {
 	defer func() {
-		if err != nil {
+		if err != nil && !c.early {
 			c.made.undo()
 		}
 	}()
@@ -63,6 +63,14 @@ func (c *Cgroup) CreateUnified() error {
 		return fmt.Errorf("linux.cgroupsPath: %w", err)
 	}
 	return nil
+}
+
+// Abandon removes the cgroup of a container whose creation failed, and the
+// directories above it that were made for it. Its processes must have been killed.
+func (c *Cgroup) Abandon() error {
+	err := c.Destroy()
+	c.made.undo()
+	return err
 }
 
 // createIn makes the directory in one hierarchy, and reports whether it was there.
