@@ -86,8 +86,9 @@ func ReadFile(path string, buf []byte) (int, error) {
 }
 
 // ReadAll reads a file of the host. Not os.ReadFile, which brings the poller along.
+// A FIFO reads as empty instead of blocking.
 func ReadAll(path string) ([]byte, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, err
 	}
