@@ -401,3 +401,47 @@ func TestSecurity_FifoInTheImage(t *testing.T) {
 	}
 	b.Run()
 }
+
+// CVE-2024-21626 by process.args: a directory that the caller leaves open, without
+// the close-on-exec flag, is a way to the programs of the host.
+func TestSecurity_ArgsAreACallersDescriptor(t *testing.T) {
+	t.Parallel()
+	h.NotFor(t, "crun", "CVE-2024-21626 in crun 1.8.1: it executes the host's file")
+	host := t.TempDir()
+	h.WriteFile(t, host+"/program", "#!/bin/sh\necho ran\n", 0o755)
+	dir, err := os.Open(host)
+	h.Must(t, err)
+	defer dir.Close()
+	b := h.New(t)
+	b.Symlink("/proc/self/fd/9/program", "/bin/link")
+	files := []*os.File{6: dir}
+	for i := range files[:6] {
+		files[i] = dir
+	}
+	for _, arg := range []string{"/proc/self/fd/9/program", "/bin/link", "link"} {
+		b.Set(h.Args(arg))
+		if r := b.Run(h.ExtraFiles(files...)); r.Code == 0 || r.Stdout != "" {
+			t.Errorf("%s: %+v", arg, r)
+		}
+	}
+}
+
+// The waiting init has no descriptor of the caller's either: processes of a joined
+// pid namespace and hooks could look at it.
+func TestSecurity_WaitingInitHasNoDescriptorsOfTheCaller(t *testing.T) {
+	t.Parallel()
+	h.OursOnly(t, "runc and crun have their own descriptors open")
+	top, err := os.Open("/usr")
+	h.Must(t, err)
+	defer top.Close()
+	b := h.New(t)
+	c := b.Create(h.ExtraFiles(top, top, top, top, top, top, top, top, top))
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", c.Pid))
+	h.Must(t, err)
+	for _, fd := range fds {
+		if to, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", c.Pid, fd.Name())); to == "/usr" {
+			t.Errorf("descriptor %s is the caller's %s", fd.Name(), to)
+		}
+	}
+	c.Delete("--force")
+}

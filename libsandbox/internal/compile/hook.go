@@ -20,6 +20,7 @@ func NewHook(spec *specs.Spec, hook *specs.Hook, note, dir string) *program.Prog
 	c := &compiler{Builder: program.NewBuilder(3), spec: spec, facts: &Facts{}, opts: &Options{}, out: &Init{}}
 	c.Note(note)
 	c.Let(program.FaultFD, c.File(FileSync))
+	c.closeForeign()
 	c.st = c.Slots("st", 1)
 	flags := 0
 	for _, ns := range spec.Linux.Namespaces {
@@ -39,5 +40,6 @@ func NewHook(spec *specs.Spec, hook *specs.Hook, note, dir string) *program.Prog
 	c.Emit(unix.SYS_CLOSE_RANGE, program.Num(3), program.Num(^uint32(0)), program.Num(unix.CLOSE_RANGE_CLOEXEC))
 	i := c.Emit(unix.SYS_EXECVE, c.String(hook.Path), c.Strings(args), c.Strings(hook.Env))
 	c.Fault(i, "exec "+hook.Path+": ")
+	c.bindForeign()
 	return &c.Program
 }

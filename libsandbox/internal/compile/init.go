@@ -134,6 +134,7 @@ type compiler struct {
 	hasProc, hasPts      bool
 	joined               bool // the cgroup
 	scratch              int  // first of two fixed descriptor numbers
+	foreign              int  // the op of closeForeign
 }
 
 // NewInit compiles a validated spec.
@@ -144,6 +145,7 @@ func NewInit(spec *specs.Spec, facts *Facts, opts *Options) (*Init, error) {
 	if err := c.compile(); err != nil {
 		return nil, err
 	}
+	c.bindForeign()
 	c.out.Program = &c.Program
 	return c.out, nil
 }
@@ -188,7 +190,22 @@ func (c *compiler) begin() {
 	// descriptors; execve undoes it.
 	c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_SET_DUMPABLE), program.Num(0))
 	c.Emit(unix.SYS_UMASK, program.Num(0))
+	c.closeForeign()
 	c.signals()
+}
+
+// closeForeign closes every descriptor that the runtime's caller has left open
+// without the close-on-exec flag. It cannot wait for the end: execve closes only
+// once it has found the file, so that process.args[0] or a symlink of the image
+// could reach the host through /proc/self/fd/N (CVE-2024-21626). Where the
+// inherited descriptors end is known when all are: see bindForeign.
+func (c *compiler) closeForeign() {
+	c.foreign = c.Emit(unix.SYS_CLOSE_RANGE, program.Num(0), program.Num(^uint32(0)), program.Num(0))
+}
+
+// bindForeign completes closeForeign, when no further File can follow.
+func (c *compiler) bindForeign() {
+	c.Ops[c.foreign].Args[0] = program.Num(c.FirstFile + len(c.Files))
 }
 
 // signals gives every signal its default action and unblocks all: execve would hand

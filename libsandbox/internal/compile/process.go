@@ -26,6 +26,9 @@ func (c *compiler) process() error {
 	cwd := c.workingDirectory(p)
 	c.user(p)
 	c.capabilities(p)
+	// A change of user makes the process what fs.suid_dumpable says (proc_sys_fs(5)),
+	// which is traceable where that is 1 (CVE-2016-9962).
+	c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_SET_DUMPABLE), program.Num(0))
 	c.retryDirectory(p, cwd)
 	if p.NoNewPrivileges {
 		c.Note("process.noNewPrivileges")
