@@ -408,18 +408,20 @@ func TestSecurity_ArgsAreACallersDescriptor(t *testing.T) {
 	t.Parallel()
 	h.NotFor(t, "crun", "CVE-2024-21626 in crun 1.8.1: it executes the host's file")
 	host := t.TempDir()
-	h.WriteFile(t, host+"/program", "#!/bin/sh\necho ran\n", 0o755)
+	busybox, err := os.ReadFile("/usr/bin/busybox")
+	h.Must(t, err)
+	h.WriteFile(t, host+"/echo", string(busybox), 0o755)
 	dir, err := os.Open(host)
 	h.Must(t, err)
 	defer dir.Close()
 	b := h.New(t)
-	b.Symlink("/proc/self/fd/9/program", "/bin/link")
+	b.Symlink("/proc/self/fd/9/echo", "/opt/echo")
 	files := []*os.File{6: dir}
 	for i := range files[:6] {
 		files[i] = dir
 	}
-	for _, arg := range []string{"/proc/self/fd/9/program", "/bin/link", "link"} {
-		b.Set(h.Args(arg))
+	for _, arg := range []string{"/proc/self/fd/9/echo", "/opt/echo", "echo"} {
+		b.Set(h.Args(arg), h.Env("PATH=/opt"))
 		if r := b.Run(h.ExtraFiles(files...)); r.Code == 0 || r.Stdout != "" {
 			t.Errorf("%s: %+v", arg, r)
 		}
