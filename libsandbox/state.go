@@ -110,45 +110,38 @@ func (sb *Sandbox) load(dir string) error {
 
 func readJSON(path string, v any) error {
 	raw, err := kernel.ReadAll(path)
+	if err == nil && len(raw) == 0 {
+		err = unix.ENOENT // not written yet
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", filepath.Base(path), err)
 	}
 	return spec.Unmarshal(filepath.Base(path), raw, v)
 }
 
-// write writes state.json.
+// write writes state.json, once. A reader who comes too early finds it empty, as
+// nothing is made yet.
 func (sb *Sandbox) write(e *entry) error {
 	raw, err := sb.rec.appendJSON(make([]byte, 0, 2048))
 	if err != nil {
 		return fmt.Errorf("%s: %w", stateFile, err)
 	}
-	if err := e.replace(stateFile, raw); err != nil {
+	if err := writeFile(e.join(stateFile), raw); err != nil {
 		return err
 	}
 	sb.read = stampOf(e.path)
 	return nil
 }
 
-// writeInit completes the record of a container that is made.
+// writeInit completes the record of a container that is made. It is one write(2), so
+// a reader finds all of it or an empty file.
 func (sb *Sandbox) writeInit(e *entry, c *engine.Child) error {
 	id, err := kernel.Identify(c.Pid)
 	if err != nil {
 		return fmt.Errorf("identify init: %w", err)
 	}
 	sb.rec.Init = initRecord{id, c.Image}
-	return e.replace(initFile, sb.rec.Init.appendJSON(nil))
-}
-
-// replace writes a file so that a reader sees the old one or the new one, whole.
-func (e *entry) replace(name string, raw []byte) error {
-	tmp := e.join(name + ".tmp")
-	if err := writeFile(tmp, raw); err != nil {
-		return err
-	}
-	if err := unix.Rename(tmp, e.join(name)); err != nil {
-		return fmt.Errorf("rename %s: %w", tmp, err)
-	}
-	return nil
+	return writeFile(e.join(initFile), sb.rec.Init.appendJSON(nil))
 }
 
 // writeFile writes a new file. Not os.WriteFile, which brings the poller along.
