@@ -186,6 +186,9 @@ func (c *creation) compile() (err error) {
 	if err != nil {
 		return err
 	}
+	if c.sb != nil && c.sb.store.facts != nil {
+		c.sb.store.facts(facts)
+	}
 	opts := &compile.Options{ExtraFiles: len(c.o.ExtraFiles), Listen: c.wait, NoPivot: c.o.NoPivot}
 	if !c.o.NoNewKeyring {
 		opts.Keyring = "_ses." + c.id
@@ -250,7 +253,7 @@ func (c *creation) start() error {
 // kill ends everything of a creation that failed.
 func (c *creation) kill() {
 	_ = unix.Kill(c.child.Pid, unix.SIGKILL)
-	_ = c.cgroup.Kill()
+	_ = c.cgroup.Claimed().Kill()
 	reap(c.child.Pid)
 	c.child.Close()
 	if c.sb.child.console != nil {

@@ -91,11 +91,31 @@ func (sb *Sandbox) killAll() error {
 		}
 	}
 	if fd >= 0 {
-		done, err := kernel.WaitExit(fd, int(exitTimeout.Milliseconds()))
-		if err == nil && !done {
-			err = fmt.Errorf("process %d does not end", sb.rec.Init.Pid)
-		}
-		return err
+		return sb.waitKilled(fd)
 	}
 	return nil
+}
+
+// frozenTimeout is when a killed container that does not end is taken for one that
+// has frozen processes in a cgroup v1 of its own.
+const frozenTimeout = 200 * time.Millisecond
+
+// waitKilled waits for the end of init, which has been killed.
+func (sb *Sandbox) waitKilled(pidfd int) error {
+	done, err := kernel.WaitExit(pidfd, int(frozenTimeout.Milliseconds()))
+	if err != nil || done {
+		return err
+	}
+	cg, err := cgroup.Load(sb.rec.Cgroup)
+	if err == nil {
+		err = cg.Kill()
+	}
+	if err != nil {
+		return err
+	}
+	done, err = kernel.WaitExit(pidfd, int(exitTimeout.Milliseconds()))
+	if err == nil && !done {
+		err = fmt.Errorf("process %d does not end", sb.rec.Init.Pid)
+	}
+	return err
 }

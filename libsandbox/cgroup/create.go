@@ -36,6 +36,7 @@ func (c *Cgroup) Create() (err error) {
 		if err != nil {
 			return fmt.Errorf("linux.cgroupsPath: %w", err)
 		}
+		c.dirs[i].claimed = true
 	}
 	if err = c.apply(c.limits); err == nil {
 		err = c.applyDevices()
@@ -62,13 +63,27 @@ func (c *Cgroup) CreateUnified() error {
 		c.made.undo()
 		return fmt.Errorf("linux.cgroupsPath: %w", err)
 	}
+	d.claimed = true
 	return nil
+}
+
+// Claimed is the part of the cgroup that Create and CreateUnified have taken: after
+// an error the rest is, or may be, another container's, which must neither be killed
+// nor thawed nor removed.
+func (c *Cgroup) Claimed() *Cgroup {
+	n := &Cgroup{mode: c.mode}
+	for i := range c.dirs {
+		if c.dirs[i].claimed {
+			n.dirs = append(n.dirs, c.dirs[i])
+		}
+	}
+	return n
 }
 
 // Abandon removes the cgroup of a container whose creation failed, and the
 // directories above it that were made for it. Its processes must have been killed.
 func (c *Cgroup) Abandon() error {
-	err := c.Destroy()
+	err := c.Claimed().Destroy()
 	c.made.undo()
 	return err
 }

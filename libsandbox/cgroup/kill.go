@@ -69,17 +69,30 @@ func (c *Cgroup) Kill() error {
 	return nil
 }
 
-// thawV1 thaws what somebody else froze in the v1 hierarchy: such a process does
-// not die before it is thawed.
+// thawV1 thaws what somebody else froze in the v1 hierarchy, the container itself
+// in cgroups of its own among them: such a process does not die before it is thawed.
 func (c *Cgroup) thawV1() error {
 	d := c.controller("freezer")
 	if d == nil || d.unified() {
 		return nil
 	}
-	if err := writeFile(d.path, "freezer.state", "THAWED"); err != nil && !gone(err) {
+	if err := thawTree(d.path); err != nil {
 		return fmt.Errorf("kill: %w", err)
 	}
 	return nil
+}
+
+func thawTree(path string) error {
+	if err := writeFile(path, "freezer.state", "THAWED"); err != nil && !gone(err) {
+		return err
+	}
+	children, err := childrenOf(path)
+	for _, child := range children {
+		if err == nil {
+			err = thawTree(filepath.Join(path, child))
+		}
+	}
+	return err
 }
 
 // killEach kills process by process, frozen so that none can fork away, until none
@@ -101,7 +114,7 @@ func (c *Cgroup) killEach() error {
 		}
 		cancel()
 		n, err := c.killListed()
-		if err := errors.Join(err, c.Thaw()); err != nil || n == 0 {
+		if err := errors.Join(err, c.Thaw(), c.thawV1()); err != nil || n == 0 {
 			return err
 		}
 	}

@@ -48,6 +48,7 @@ type dir struct {
 	root        string   // where the hierarchy is mounted
 	path        string   // strictly below root
 	aliases     []string // as in Hierarchy; nil after Load
+	claimed     bool     // Create found it unused, or made it
 }
 
 func (d *dir) unified() bool { return len(d.controllers) == 0 }

@@ -490,6 +490,68 @@ func TestCreateInExisting(t *testing.T) {
 	}
 }
 
+// A creation that fails because the cgroup is another container's leaves that one,
+// and its children, alone.
+func TestAbandonLeavesTheOther(t *testing.T) {
+	theirs := create(t, name(t), nil)
+	for i := range theirs.dirs {
+		if err := os.Mkdir(theirs.dirs[i].path+"/child", 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := sleeper(t, theirs)
+	ours := prepare(t, name(t), nil)
+	if ours.CreateUnified() == nil && ours.Create() == nil {
+		t.Error("the cgroup has a process and was taken")
+	}
+	if err := ours.Claimed().Kill(); err != nil {
+		t.Error(err)
+	}
+	if err := ours.Abandon(); err != nil {
+		t.Error(err)
+	}
+	for i := range theirs.dirs {
+		if !isDir(theirs.dirs[i].path + "/child") {
+			t.Errorf("%s/child is gone", theirs.dirs[i].path)
+		}
+	}
+	if pids, err := theirs.Procs(); err != nil || len(pids) != 1 {
+		t.Errorf("processes %v, %v", pids, err)
+	}
+	_ = theirs.Kill()
+	_ = cmd.Wait()
+}
+
+// The same where only a v1 hierarchy has their process, which is frozen.
+func TestAbandonLeavesTheOtherFrozen(t *testing.T) {
+	needV1(t)
+	theirs := prepare(t, name(t), nil)
+	theirs.dirs = slices.DeleteFunc(theirs.dirs, func(d dir) bool { return !slices.Contains(d.controllers, "freezer") })
+	if len(theirs.dirs) == 0 {
+		t.Skip("needs the v1 freezer")
+	}
+	if err := unix.Mkdir(theirs.dirs[0].path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cleanUp(t, theirs) })
+	cmd := sleeper(t, theirs)
+	if err := theirs.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	ours := prepare(t, name(t), nil)
+	if ours.CreateUnified() == nil && ours.Create() == nil {
+		t.Error("the cgroup has a process and was taken")
+	}
+	if err := errors.Join(ours.Claimed().Kill(), ours.Abandon()); err != nil {
+		t.Error(err)
+	}
+	if frozen, err := theirs.Frozen(); err != nil || !frozen {
+		t.Errorf("frozen: %v, %v", frozen, err)
+	}
+	_ = theirs.Kill()
+	_ = cmd.Wait()
+}
+
 // Growing and shrinking limits that depend on each other, in both orders.
 func TestSet(t *testing.T) {
 	host := needRoot(t)
@@ -698,6 +760,29 @@ func TestKillFrozenElsewhere(t *testing.T) {
 }
 
 // Only what is missing is written to cgroup.subtree_control, and every level gets it.
+// A container with a writable cgroup file system can freeze its processes in a v1
+// cgroup of its own.
+func TestKillFrozenBelow(t *testing.T) {
+	needV1(t)
+	c := create(t, name(t), nil)
+	d := c.controller("freezer")
+	if d == nil || d.unified() {
+		t.Skip("needs the v1 freezer")
+	}
+	cmd := sleeper(t, c)
+	below := d.path + "/below"
+	if err := os.Mkdir(below, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(writeFile(below, "tasks", fmt.Sprint(cmd.Process.Pid)), writeFile(below, "freezer.state", "FROZEN")); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+}
+
 func TestControllersOfV2(t *testing.T) {
 	if needRoot(t).Mode != V2 {
 		t.Skip("needs a host with cgroup v2 only")

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -443,6 +444,28 @@ func TestSecurity_WaitingInitHasNoDescriptorsOfTheCaller(t *testing.T) {
 	for _, fd := range fds {
 		if to, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", c.Pid, fd.Name())); to == "/usr" {
 			t.Errorf("descriptor %s is the caller's %s", fd.Name(), to)
+		}
+	}
+	c.Delete("--force")
+}
+
+// A container that freezes itself in a cgroup of its own can still be deleted.
+func TestSecurity_FrozenByItself(t *testing.T) {
+	t.Parallel()
+	h.OursOnly(t, "runc 1.1.5 and crun 1.8.1 thaw only the container's own cgroup")
+	b := h.New(t, h.AllCaps("CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"), h.Sh("cd /sys/fs/cgroup/freezer && mkdir sub && echo 1 >sub/tasks && echo ready && echo FROZEN >sub/freezer.state; sleep 1000"))
+	state := b.CgroupV1("freezer") + "/sub/freezer.state"
+	for i := range b.Spec.Mounts {
+		if m := &b.Spec.Mounts[i]; m.Type == "cgroup" {
+			m.Options = []string{"nosuid", "noexec", "nodev"}
+		}
+	}
+	c := b.Launch()
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		if text, err := os.ReadFile(state); err == nil && string(text) == "FROZEN\n" {
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("%s: %q, %v", state, text, err)
 		}
 	}
 	c.Delete("--force")
