@@ -89,7 +89,7 @@ func (c *compiler) setattr(m program.Slot, a attrs) {
 		return
 	}
 	if !c.facts.MountSetattr {
-		c.classic(m, unix.MS_REMOUNT|unix.MS_BIND|a.msFlags())
+		c.remount(m, a)
 		return
 	}
 	flags := unix.AT_EMPTY_PATH

@@ -116,6 +116,11 @@ func mountFlags() []flagName {
 		{unix.MS_NOSUID, "MS_NOSUID"},
 		{unix.MS_NODEV, "MS_NODEV"},
 		{unix.MS_NOEXEC, "MS_NOEXEC"},
+		{unix.MS_NOSYMFOLLOW, "MS_NOSYMFOLLOW"},
+		{unix.MS_NOATIME, "MS_NOATIME"},
+		{unix.MS_NODIRATIME, "MS_NODIRATIME"},
+		{unix.MS_RELATIME, "MS_RELATIME"},
+		{unix.MS_STRICTATIME, "MS_STRICTATIME"},
 	}
 }
 
