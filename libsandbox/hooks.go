@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"strings"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"adl.run/adl-runtime/libsandbox/cgroup"
 	"adl.run/adl-runtime/libsandbox/internal/compile"
 	"adl.run/adl-runtime/libsandbox/internal/engine"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
@@ -118,19 +120,32 @@ func startOnHost(r *hookRun) (int, error) {
 	return pid, nil
 }
 
-// inContainer starts a hook in the namespaces of process pid.
-func inContainer(spec *specs.Spec, pid int, dir string) starter {
+// inContainer starts a hook in the namespaces of process pid and, where cg is not
+// nil, confined like the container's process, cgroup included.
+func inContainer(spec *specs.Spec, pid int, dir string, cg *cgroup.Cgroup) starter {
 	return func(r *hookRun) (int, error) {
 		init, err := unix.PidfdOpen(pid, 0)
 		if err != nil {
 			return 0, fmt.Errorf("pidfd of init: %w", err)
 		}
 		defer unix.Close(init)
-		p := compile.NewHook(spec, r.hook, r.name, dir)
+		o := &engine.Options{Name: "adl-hook", Files: r.files, Named: map[string]int{compile.FileInit: init}, CgroupFD: -1}
+		var facts *compile.Facts
+		if cg != nil {
+			facts = &compile.Facts{Tasks: cg.TasksFiles()}
+			facts.Bounding, facts.LastCap = kernel.Bounding()
+			if o.CgroupFD, err = cg.OpenDir(); err != nil {
+				return 0, err
+			}
+			if o.CgroupFD >= 0 {
+				defer unix.Close(o.CgroupFD)
+			}
+		}
+		p := compile.NewHook(spec, r.hook, r.name, dir, facts)
 		if err := p.Verify(); err != nil {
 			return 0, err
 		}
-		c, err := engine.Start(p, &engine.Options{Name: "adl-hook", Files: r.files, Named: map[string]int{compile.FileInit: init}, CgroupFD: -1})
+		c, err := engine.Start(p, o)
 		if err != nil {
 			return 0, err
 		}
@@ -162,7 +177,7 @@ func followHook(c *engine.Child) (int, error) {
 func waitHook(ctx context.Context, pid int, timeout *int) error {
 	ms := -1
 	if timeout != nil {
-		ms = *timeout * 1000
+		ms = min(*timeout, math.MaxInt32/1000) * 1000 // poll(2) takes an int
 	}
 	var killed error
 	if fd, err := unix.PidfdOpen(pid, 0); err == nil {
@@ -221,7 +236,7 @@ func (c *creation) hooks(ctx context.Context) error {
 	if err := runHooks(ctx, "createRuntime", h.CreateRuntime, state, startOnHost); err != nil {
 		return err
 	}
-	return runHooks(ctx, "createContainer", h.CreateContainer, state, inContainer(c.bundle.Spec, c.child.Pid, c.bundle.Rootfs()))
+	return runHooks(ctx, "createContainer", h.CreateContainer, state, inContainer(c.bundle.Spec, c.child.Pid, c.bundle.Rootfs(), nil))
 }
 
 func (sb *Sandbox) hookState(status specs.ContainerState, pid int) *specs.State {
@@ -230,11 +245,16 @@ func (sb *Sandbox) hookState(status specs.ContainerState, pid int) *specs.State 
 }
 
 // startContainerHooks runs in the container, after pivot_root and before the
-// process.
+// process. The programs are the image's, so they may do no more than the process,
+// as in runc.
 func (sb *Sandbox) startContainerHooks(ctx context.Context, spec *specs.Spec) error {
 	if h := sb.rec.Hooks; h != nil && len(h.StartContainer) > 0 {
+		cg, err := cgroup.Load(sb.rec.Cgroup)
+		if err != nil {
+			return err
+		}
 		pid := sb.rec.Init.Pid
-		return runHooks(ctx, "startContainer", h.StartContainer, sb.hookState(specs.StateCreated, pid), inContainer(spec, pid, spec.Process.Cwd))
+		return runHooks(ctx, "startContainer", h.StartContainer, sb.hookState(specs.StateCreated, pid), inContainer(spec, pid, spec.Process.Cwd, cg))
 	}
 	return nil
 }

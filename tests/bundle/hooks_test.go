@@ -342,3 +342,24 @@ func TestHooks_CreateRuntimeSeesTheNamespaces(t *testing.T) {
 	}
 	c.Delete("--force")
 }
+
+// The programs of startContainer hooks are the image's: they run with no more than
+// the process has, and in its cgroup.
+func TestHooks_StartContainerIsConfined(t *testing.T) {
+	t.Parallel()
+	h.NotFor(t, "crun", "crun runs them with all capabilities")
+	script := "{ grep -E '^(CapEff|CapBnd|NoNewPrivs|Uid|Groups)' /proc/self/status; grep -E ':(devices|pids):' /proc/self/cgroup; } >/tmp/seen"
+	b := h.New(t, h.Writable(), h.User(1000, 1000, 7), h.HookSet(specs.Hooks{StartContainer: []specs.Hook{
+		{Path: "/bin/sh", Args: []string{"sh", "-c", script}, Env: []string{"PATH=/bin"}},
+	}}))
+	b.Out()
+	seen := h.ReadFile(t, b.In("/tmp/seen"))
+	for field, want := range map[string]string{"CapEff": "0000000000000000", "CapBnd": "0000000020000420", "NoNewPrivs": "1", "Groups": "7"} {
+		if got := strings.TrimSpace(h.StatusField(t, seen, field)); got != want {
+			t.Errorf("%s is %q, want %q", field, got, want)
+		}
+	}
+	if n := strings.Count(seen, b.Cgroup+"\n"); n != 2 || !strings.Contains(seen, "Uid:\t1000\t1000") {
+		t.Errorf("the hook is not in %s as 1000: %s", b.Cgroup, seen)
+	}
+}

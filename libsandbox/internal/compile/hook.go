@@ -16,12 +16,22 @@ const FileInit = "init"
 // stdout and stderr are the descriptors 0 to 2. dir is its working directory; the
 // hook's path is resolved below the root of the container's mount namespace, which
 // before pivot_root is still the host's.
-func NewHook(spec *specs.Spec, hook *specs.Hook, note, dir string) *program.Program {
-	c := &compiler{Builder: program.NewBuilder(3), spec: spec, facts: &Facts{}, opts: &Options{}, out: &Init{}}
+//
+// With facts, of which Tasks, Bounding and LastCap matter, the hook is confined like
+// the process of the container: its program is a file of the image. Without, it
+// keeps the runtime's privileges.
+func NewHook(spec *specs.Spec, hook *specs.Hook, note, dir string, facts *Facts) *program.Program {
+	c := &compiler{Builder: program.NewBuilder(3), spec: spec, facts: facts, opts: &Options{}, out: &Init{}}
 	c.Note(note)
 	c.Let(program.FaultFD, c.File(FileSync))
 	c.closeForeign()
-	c.st = c.Slots("st", 1)
+	c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_SET_DUMPABLE), program.Num(0)) // CVE-2016-9962
+	c.st, c.t = c.Slots("st", 1), c.Slot("t")
+	if facts != nil {
+		for _, tasks := range facts.Tasks {
+			c.write(tasks, "0")
+		}
+	}
 	flags := 0
 	for _, ns := range spec.Linux.Namespaces {
 		flags |= cloneFlag(ns.Type)
@@ -33,6 +43,11 @@ func NewHook(spec *specs.Spec, hook *specs.Hook, note, dir string) *program.Prog
 		c.fork()
 	}
 	c.Emit(unix.SYS_CHDIR, c.String(dir))
+	if facts != nil {
+		c.privileges(spec.Process)
+		c.restrict(spec.Process)
+		c.Note(note)
+	}
 	args := hook.Args
 	if len(args) == 0 {
 		args = []string{hook.Path}

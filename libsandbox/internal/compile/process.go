@@ -24,22 +24,9 @@ func (c *compiler) process() error {
 		return err
 	}
 	cwd := c.workingDirectory(p)
-	c.user(p)
-	c.capabilities(p)
-	// A change of user makes the process what fs.suid_dumpable says (proc_sys_fs(5)),
-	// which is traceable where that is 1 (CVE-2016-9962).
-	c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_SET_DUMPABLE), program.Num(0))
+	c.privileges(p)
 	c.retryDirectory(p, cwd)
-	if p.NoNewPrivileges {
-		c.Note("process.noNewPrivileges")
-		c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_SET_NO_NEW_PRIVS), program.Num(1))
-	}
-	c.Note("process.user.umask")
-	umask := uint32(0o022)
-	if p.User.Umask != nil {
-		umask = *p.User.Umask
-	}
-	c.Emit(unix.SYS_UMASK, program.Num(umask))
+	c.restrict(p)
 	path := c.lookPath(p)
 	// CVE-2024-21626: nothing but stdio and what the caller asked for reaches the
 	// process.
@@ -50,6 +37,29 @@ func (c *compiler) process() error {
 	i := c.Emit(unix.SYS_EXECVE, program.Val(path), c.Strings(p.Args), c.Strings(environment(p.Env, c.facts.Home)))
 	c.Fault(i, ExecFault(p.Args[0]))
 	return nil
+}
+
+// privileges becomes the process's user with the process's capabilities.
+func (c *compiler) privileges(p *specs.Process) {
+	c.user(p)
+	c.capabilities(p)
+	// A change of user makes the process what fs.suid_dumpable says (proc_sys_fs(5)),
+	// which is traceable where that is 1 (CVE-2016-9962).
+	c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_SET_DUMPABLE), program.Num(0))
+}
+
+// restrict sets what the process may not undo, and its umask.
+func (c *compiler) restrict(p *specs.Process) {
+	if p.NoNewPrivileges {
+		c.Note("process.noNewPrivileges")
+		c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_SET_NO_NEW_PRIVS), program.Num(1))
+	}
+	c.Note("process.user.umask")
+	umask := uint32(0o022)
+	if p.User.Umask != nil {
+		umask = *p.User.Umask
+	}
+	c.Emit(unix.SYS_UMASK, program.Num(umask))
 }
 
 // ExecFault heads the message of a failed execve, as managers expect it.
