@@ -42,7 +42,10 @@ func workerMain() error {
 	if err := in.Decode(&s); err != nil {
 		return fmt.Errorf("setup: %w", err)
 	}
-	bench := os.Getppid()
+	bench, err := unix.PidfdOpen(os.Getppid(), 0)
+	if err != nil {
+		return fmt.Errorf("pidfd of the bench: %w", err)
+	}
 	w, err := newWorker(s)
 	answer := reply{}
 	if err != nil {
@@ -55,7 +58,15 @@ func workerMain() error {
 		}
 		answer = w.serve(q)
 	}
-	return w.close(os.Getppid() != bench)
+	return w.close(ends(bench))
+}
+
+// ends reports whether a process is gone or about to go: a killed one closes its
+// pipes shortly before it is dead.
+func ends(pidfd int) bool {
+	const patience = 100 // ms
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, patience)
+	return n > 0 && err == nil
 }
 
 // newWorker prepares everything that must not be part of a measurement. The
