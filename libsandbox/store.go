@@ -19,8 +19,9 @@ import (
 type Store struct {
 	root string
 
-	// Fault injection of the tests: tamper changes a program before it runs, step
-	// is told how far a creation has come.
+	// Fault injection of the tests: facts changes what is known of the host, tamper a
+	// program before it runs, and step is told how far a creation has come.
+	facts  func(*compile.Facts)
 	tamper func(*compile.Init)
 	step   func(string)
 }
