@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
 )
 
 // copyUp copies the content of the directory files[0] into the tmpfs files[1]
@@ -58,7 +60,7 @@ func copyEntry(from, to int, name string) error {
 	case unix.S_IFDIR:
 		return copySubdir(from, to, name)
 	case unix.S_IFREG:
-		return copyFile(from, to, name, &st)
+		return copyFile(from, to, name)
 	case unix.S_IFLNK:
 		buf := make([]byte, unix.PathMax)
 		n, err := unix.Readlinkat(from, name, buf)
@@ -100,23 +102,26 @@ func copySubdir(from, to int, name string) error {
 	return copyDir(src, dst)
 }
 
-func copyFile(from, to int, name string, st *unix.Stat_t) error {
-	fd, err := unix.Openat(from, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+// copyFile looks at the file again once it holds it: whoever else has the directory
+// may have exchanged it for a FIFO, for another user's file, or for a disk of the
+// host, which the runtime may open and its container may not.
+func copyFile(from, to int, name string) error {
+	in, st, err := kernel.OpenRegular(from, name)
 	if err != nil {
 		return err
 	}
-	src := os.NewFile(uintptr(fd), name)
+	src := os.NewFile(uintptr(in), name)
 	defer src.Close()
-	fd, err = unix.Openat(to, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	out, err := unix.Openat(to, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
 	}
-	dst := os.NewFile(uintptr(fd), name)
+	dst := os.NewFile(uintptr(out), name)
 	defer dst.Close()
 	if _, err := io.Copy(dst, src); err != nil {
 		return err
 	}
-	return copyMetadata(int(src.Fd()), int(dst.Fd()), st)
+	return copyMetadata(in, out, st)
 }
 
 // copyMetadata copies owner, mode, extended attributes and times. Attributes that

@@ -104,15 +104,16 @@ func home(b *spec.Bundle) string {
 			return ""
 		}
 	}
-	fd, err := kernel.OpenInRoot(b.Rootfs(), "etc/passwd", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	path, err := kernel.OpenInRoot(b.Rootfs(), "etc/passwd", unix.O_PATH)
+	if err != nil {
+		return "/"
+	}
+	defer unix.Close(path)
+	fd, st, err := kernel.Reopen(path)
 	if err != nil {
 		return "/"
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return "/"
-	}
 	buf := make([]byte, min(st.Size, 1<<20))
 	n, _ := kernel.Read(fd, buf)
 	return homeOf(buf[:max(n, 0)], b.Spec.Process.User.UID)
