@@ -3,6 +3,7 @@ package libsandbox
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -34,33 +35,50 @@ const maxSymlinks = 40
 // keeping the path inside root, so a symlink that is exchanged meanwhile makes this
 // fail or work elsewhere in root, never outside.
 func makeInRoot(root int, p string, file bool) error {
-	rest := strings.Split(path.Clean("/" + p)[1:], "/")
-	done := "." // exists, as a directory
+	rest := strings.Split(path.Clean("/"+p), "/")
+	done := "." // exists, as a directory that no symlink leads to
 	for links := 0; len(rest) > 0; {
 		name := rest[0]
-		dir, err := kernel.OpenAtRoot(root, done, unix.O_PATH|unix.O_DIRECTORY)
-		if err != nil {
-			return err
+		rest = rest[1:]
+		switch name {
+		case "", ".":
+			continue
+		case "..": // from a symlink
+			done = "." + path.Dir("/"+done)
+			continue
 		}
-		link, err := makeName(dir, name, file && len(rest) == 1)
-		unix.Close(dir)
+		link, err := makeAt(root, done, name, file && isLast(rest))
 		switch {
 		case err != nil:
 			return err
 		case link == "":
-			done, rest = path.Join(done, name), rest[1:]
+			done = path.Join(done, name)
 			continue
 		}
 		if links++; links > maxSymlinks {
 			return unix.ELOOP
 		}
-		if !path.IsAbs(link) {
-			link = path.Join("/", done, link)
+		if path.IsAbs(link) {
+			done = "."
 		}
-		rest = append(strings.Split(path.Clean(link)[1:], "/"), rest[1:]...)
-		done = "."
+		rest = append(strings.Split(link, "/"), rest...)
 	}
 	return nil
+}
+
+// isLast says that no name follows.
+func isLast(rest []string) bool {
+	return !slices.ContainsFunc(rest, func(name string) bool { return name != "" && name != "." })
+}
+
+// makeAt is makeName in the directory dir of root.
+func makeAt(root int, dir, name string, file bool) (link string, err error) {
+	fd, err := kernel.OpenAtRoot(root, dir, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	return makeName(fd, name, file)
 }
 
 // makeName makes name in dir unless it exists. Where it is a symlink, the target is
