@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -131,6 +132,9 @@ func (e *entry) startAddress() unix.Sockaddr {
 	return &unix.SockaddrUnix{Name: filepath.Join("/proc/self/fd", strconv.Itoa(e.fd), startFile)}
 }
 
+// sendTimeout bounds the wait for who receives a descriptor.
+const sendTimeout = 5 * time.Second
+
 // sendFile sends fd over the AF_UNIX stream socket at path, with a name as the
 // message's content: the protocol of console sockets.
 func sendFile(path string, fd int, name string) error {
@@ -139,6 +143,11 @@ func sendFile(path string, fd int, name string) error {
 		return err
 	}
 	defer unix.Close(s)
+	// Against a receiver that does not accept, whose queue is full.
+	limit := unix.Timeval{Sec: int64(sendTimeout.Seconds())}
+	if err := unix.SetsockoptTimeval(s, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit); err != nil {
+		return err
+	}
 	if err := unix.Connect(s, &unix.SockaddrUnix{Name: path}); err != nil {
 		return fmt.Errorf("connect %s: %w", path, err)
 	}

@@ -15,11 +15,9 @@ import (
 // SIGKILL for a container that has no pid namespace of its own goes to all.
 // ErrNotRunning: there is no process.
 func (sb *Sandbox) Signal(sig unix.Signal, all bool) error {
-	e, err := sb.refresh()
-	if err != nil {
+	if err := sb.reload(); err != nil {
 		return err
 	}
-	defer e.close()
 	if all || sig == unix.SIGKILL && !sb.rec.OwnPid {
 		return sb.signalAll(sig)
 	}

@@ -220,6 +220,25 @@ func (sb *Sandbox) State() (*State, error) {
 	return s, nil
 }
 
+// reload reads what is stored of the container again. While that is being made it
+// waits for the lock, and otherwise not: to signal a container whose start hangs is
+// the way to end it. A pid is never taken for another's; see kernel.ProcessID.
+func (sb *Sandbox) reload() error {
+	if sb.rec.Init.Pid != 0 && sb.read != (stamp{}) && sb.read == stampOf(filepath.Join(sb.store.root, sb.id)) {
+		return nil
+	}
+	now, err := sb.store.Load(sb.id)
+	if err == nil && now.rec.Init.Pid != 0 {
+		sb.read, sb.rec = now.read, now.rec
+		return nil
+	}
+	e, err := sb.refresh()
+	if err == nil {
+		e.close()
+	}
+	return err
+}
+
 // refresh locks the container and reads what is stored of it again, where it can
 // have changed: state.json is the same for as long as its directory is.
 func (sb *Sandbox) refresh() (*entry, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -48,8 +49,18 @@ func (e *entry) close() { unix.Close(e.fd) }
 // name, which sockets need.
 func (e *entry) join(name string) string { return filepath.Join(e.path, name) }
 
+// lockTimeout bounds the wait for another command that works on the container: it
+// may run a hook that never ends.
+const lockTimeout = 10 * time.Second
+
+// errBusy is a lock that somebody else holds.
+var errBusy = errors.New("another command is working on it")
+
 // lock opens and locks the container's directory. ErrNotExist: there is none.
-func (s *Store) lock(id string) (*entry, error) {
+func (s *Store) lock(id string) (*entry, error) { return s.lockWithin(id, lockTimeout) }
+
+// lockWithin is lock that fails with errBusy after a time of its own.
+func (s *Store) lockWithin(id string, limit time.Duration) (*entry, error) {
 	if err := validateID(id); err != nil {
 		return nil, err
 	}
@@ -62,7 +73,7 @@ func (s *Store) lock(id string) (*entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("container %q: open %s: %w", id, path, err)
 		}
-		if err := kernel.Retry(func() error { return unix.Flock(fd, unix.LOCK_EX) }); err != nil {
+		if err := flock(fd, limit); err != nil {
 			unix.Close(fd)
 			return nil, fmt.Errorf("container %q: lock: %w", id, err)
 		}
@@ -70,6 +81,21 @@ func (s *Store) lock(id string) (*entry, error) {
 			return &entry{path, fd}, nil
 		}
 		unix.Close(fd) // removed, or removed and made again, while we waited
+	}
+}
+
+// flock is flock(2) that gives up.
+func flock(fd int, limit time.Duration) error {
+	end := time.Now().Add(limit)
+	for wait := 100 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
+		err := kernel.Retry(func() error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
+		if err != unix.EWOULDBLOCK {
+			return err
+		}
+		if !time.Now().Before(end) {
+			return errBusy
+		}
+		time.Sleep(wait)
 	}
 }
 
@@ -146,7 +172,16 @@ func (s *Store) List() ([]*Sandbox, error) {
 // what is left of one whose creation was interrupted. Nothing of that name is no
 // error.
 func (s *Store) ForceDelete(ctx context.Context, id string) error {
-	e, err := s.lock(id)
+	e, err := s.lockWithin(id, 0)
+	if errors.Is(err, errBusy) {
+		// Whoever has the lock may be waiting for the container.
+		if sb, err := s.Load(id); err == nil && sb.rec.Init.Pid != 0 {
+			if err := sb.killAll(); err != nil {
+				return err
+			}
+		}
+		e, err = s.lock(id)
+	}
 	if errors.Is(err, ErrNotExist) {
 		return nil
 	}

@@ -363,3 +363,26 @@ func TestHooks_StartContainerIsConfined(t *testing.T) {
 		t.Errorf("the hook is not in %s as 1000: %s", b.Cgroup, seen)
 	}
 }
+
+// A hook that never ends must not keep anybody from ending the container.
+func TestHooks_AContainerWhoseStartHangsCanBeKilled(t *testing.T) {
+	t.Parallel()
+	b := h.New(t, h.Args("sleep", "1000"))
+	pidFile := b.Work + "/hook.pid"
+	b.Set(h.HookSet(specs.Hooks{Poststart: []specs.Hook{
+		{Path: "/bin/sh", Args: []string{"sh", "-c", "echo $$ >" + pidFile + ".tmp; mv " + pidFile + ".tmp " + pidFile + "; exec sleep 5"}, Env: []string{"PATH=/bin:/usr/bin"}},
+	}}))
+	c := b.Create()
+	start := b.Command([]string{"--root", b.Root, "start", c.ID})
+	h.Eventually(t, "the hook runs", func() bool { _, err := os.Stat(pidFile); return err == nil })
+	began := time.Now()
+	c.Kill("KILL")
+	if code := c.WaitExit(); code != 128+9 {
+		t.Errorf("status %d", code)
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("kill waited %v for the hook", took)
+	}
+	start.Finish()
+	c.Delete("--force")
+}

@@ -5,6 +5,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	h "adl.run/adl-runtime/tests/harness"
 )
 
@@ -200,4 +202,32 @@ func TestProcess_NoTerminalMeansNoDevConsole(t *testing.T) {
 	if got := b.Out(); got != "not a tty" {
 		t.Errorf("%q", got)
 	}
+}
+
+// A console socket whose queue is full is an error, not a wait without end.
+func TestProcess_ConsoleSocketThatDoesNotAccept(t *testing.T) {
+	t.Parallel()
+	h.NotFor(t, "crun", "crun waits for ever")
+	b := h.New(t, h.Terminal(0, 0))
+	path := b.Work + "/console.sock"
+	listener, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	h.Must(t, err)
+	defer unix.Close(listener)
+	h.Must(t, unix.Bind(listener, &unix.SockaddrUnix{Name: path}))
+	h.Must(t, unix.Listen(listener, 0))
+	for {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		h.Must(t, err)
+		defer unix.Close(fd)
+		if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err == unix.EAGAIN {
+			break
+		} else {
+			h.Must(t, err)
+		}
+	}
+	b.WriteSpec()
+	if r := b.Do("create", "--bundle", b.Dir, "--console-socket", path, b.NewID()); r.Code != 1 || !strings.Contains(r.Stderr, path) {
+		t.Errorf("%+v", r)
+	}
+	b.CheckNothingLeft()
 }
