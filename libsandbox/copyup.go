@@ -118,10 +118,40 @@ func copyFile(from, to int, name string) error {
 	}
 	dst := os.NewFile(uintptr(out), name)
 	defer dst.Close()
-	if _, err := io.Copy(dst, src); err != nil {
+	if err := copyData(dst, src, st.Size); err != nil {
 		return err
 	}
 	return copyMetadata(in, out, st)
+}
+
+// copyData copies the pieces of a file that are not holes: tmpfs is memory.
+// What grows meanwhile is cut at size.
+func copyData(dst, src *os.File, size int64) error {
+	fd := int(src.Fd())
+	for end := int64(0); end < size; {
+		start, err := unix.Seek(fd, end, unix.SEEK_DATA)
+		switch {
+		case err == unix.ENXIO: // a hole up to the end
+			return dst.Truncate(size)
+		case err == unix.EINVAL: // the file system does not know
+			start, end, err = end, size, nil
+		case err == nil:
+			end, err = unix.Seek(fd, start, unix.SEEK_HOLE)
+		}
+		if err == nil {
+			_, err = src.Seek(start, io.SeekStart)
+		}
+		if err == nil {
+			_, err = dst.Seek(start, io.SeekStart)
+		}
+		if err == nil {
+			_, err = io.CopyN(dst, src, end-start)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return dst.Truncate(size)
 }
 
 // copyMetadata copies owner, mode, extended attributes and times. Attributes that
@@ -142,11 +172,11 @@ func copyMetadata(from, to int, st *unix.Stat_t) error {
 func copyXattrs(from, to int) error {
 	list := make([]byte, 64<<10)
 	n, err := unix.Flistxattr(from, list)
-	if errors.Is(err, unix.ENOTSUP) || n <= 0 {
+	if errors.Is(err, unix.ENOTSUP) {
 		return nil
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("list xattrs: %w", err)
 	}
 	value := make([]byte, 64<<10)
 	for name := range splitNul(list[:n]) {
