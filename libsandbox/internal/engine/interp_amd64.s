@@ -4,7 +4,11 @@
 // from its first instruction up to the marker behind its last one. It refers to
 // no symbol, so it runs wherever it is put.
 //
-//   R12 current op     BX slots     0(SP)..40(SP) arguments
+//   R12 current op     BX slots     0(SP)..40(SP) arguments     R15 retries left
+//
+// openat2 is repeated where it fails with EAGAIN: it does that for "..", which the
+// symlinks of images have, when anybody renames or mounts anything at that moment
+// (openat2(2), RESOLVE_IN_ROOT).
 //
 // An op is 64 bytes:
 //    0 call   2 kinds, two bits an argument   4 result slot * 8
@@ -13,6 +17,7 @@ TEXT ·interp(SB), NOSPLIT|NOFRAME, $0-0
 	SUBQ	$2112, SP
 	LEAQ	64(SP), BX
 	MOVQ	$0x400400, R12
+	MOVL	$0x100000, R15
 
 next:
 	MOVWLZX	2(R12), R13
@@ -47,6 +52,13 @@ notaddress:
 	CMPL	AX, $0xffff
 	JEQ	test
 	SYSCALL
+	CMPQ	AX, $-11 // EAGAIN
+	JNE	result
+	MOVWLZX	0(R12), CX
+	CMPL	CX, $437 // openat2
+	JNE	result
+	DECL	R15
+	JNE	next
 
 result:
 	MOVWLZX	4(R12), CX

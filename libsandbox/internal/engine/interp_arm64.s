@@ -1,14 +1,15 @@
 #include "textflag.h"
 
-// The interpreter; see interp_amd64.s for the layout of an op.
+// The interpreter; see interp_amd64.s for the layout of an op and for what R25 counts.
 //
-//   R20 current op     R19 slots     0(R23)..40(R23) arguments
+//   R20 current op     R19 slots     0(R23)..40(R23) arguments     R25 retries left
 TEXT ·interp(SB), NOSPLIT|NOFRAME, $0-0
 	MOVD	RSP, R23
 	SUB	$2112, R23 // not from RSP itself: the linker would count a frame
 	MOVD	R23, RSP
 	ADD	$64, R23, R19
 	MOVD	$0x400400, R20
+	MOVD	$0x100000, R25
 
 next:
 	MOVHU	2(R20), R21
@@ -39,6 +40,12 @@ notaddress:
 	CMP	R9, R8
 	BEQ	test
 	SVC
+	CMN	$11, R0 // EAGAIN
+	BNE	result
+	CMP	$437, R8 // openat2
+	BNE	result
+	SUBS	$1, R25
+	BNE	next
 
 result:
 	MOVHU	4(R20), R9

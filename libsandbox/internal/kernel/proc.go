@@ -164,15 +164,25 @@ func OpenInRoot(root, path string, flags int) (int, error) {
 
 // OpenAtRoot is OpenInRoot below an open directory.
 func OpenAtRoot(dir int, path string, flags int) (fd int, err error) {
-	err = Retry(func() (err error) {
-		fd, err = unix.Openat2(dir, path, &unix.OpenHow{
-			Flags:   uint64(flags | unix.O_CLOEXEC),
-			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	// The kernel gives up at "..", as symlinks have it, when anybody renames or
+	// mounts anything at that moment.
+	for range maxLookups {
+		err = Retry(func() (err error) {
+			fd, err = unix.Openat2(dir, path, &unix.OpenHow{
+				Flags:   uint64(flags | unix.O_CLOEXEC),
+				Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+			})
+			return err
 		})
-		return err
-	})
+		if err != unix.EAGAIN {
+			break
+		}
+	}
 	return fd, err
 }
+
+// maxLookups is how often a lookup is tried.
+const maxLookups = 1 << 16
 
 // WaitExitOr is WaitExit that also returns, with false, when the descriptor wake
 // becomes readable or is hung up.
