@@ -67,7 +67,7 @@ func (s *Store) lockWithin(id string, limit time.Duration) (*entry, error) {
 	path := filepath.Join(s.root, id)
 	for {
 		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if err == unix.ENOENT {
+		if err == unix.ENOENT || err == unix.ENAMETOOLONG {
 			return nil, fmt.Errorf("container %q: %w", id, ErrNotExist)
 		}
 		if err != nil {
@@ -141,15 +141,26 @@ func (s *Store) Load(id string) (*Sandbox, error) {
 		return nil, err
 	}
 	sb := &Sandbox{store: s, id: id}
-	if err := sb.load(filepath.Join(s.root, id)); err != nil {
-		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
-			err = fmt.Errorf("container %q: %w", id, err)
-		} else {
-			err = fmt.Errorf("container %q: %w", id, ErrNotExist)
-		}
-		return nil, err
+	err := sb.loadEntry(filepath.Join(s.root, id))
+	switch {
+	case err == nil:
+		return sb, nil
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ENAMETOOLONG):
+		err = ErrNotExist
 	}
-	return sb, nil
+	return nil, fmt.Errorf("container %q: %w", id, err)
+}
+
+// loadEntry is load of what must not be a symlink.
+func (sb *Sandbox) loadEntry(path string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return unix.ENOTDIR
+	}
+	return sb.load(path)
 }
 
 // List returns the containers of the store, by id. Whatever else is in the
