@@ -128,9 +128,11 @@ type compiler struct {
 	opts  *Options
 	out   *Init
 
-	root, dev, proc, pts program.Slot // directories that stay open
-	t, m, fs, st         program.Slot // target, mount, file system, stat buffer
-	mask                 program.Slot // the tmpfs that masks directories
+	root, dev, proc, pts program.Slot            // directories that stay open
+	t, m, fs, st         program.Slot            // target, mount, file system, stat buffer
+	mask                 program.Slot            // the tmpfs that masks directories
+	fresh                map[string]program.Slot // empty file systems, by mount point
+	kept                 int                     // how many there have been
 	hasProc, hasPts      bool
 	joined               bool // the cgroup
 	scratch              int  // first of two fixed descriptor numbers

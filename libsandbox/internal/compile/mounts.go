@@ -125,6 +125,7 @@ func (c *compiler) mount(i int) error {
 	if err := c.checkProc(i, m, note); err != nil {
 		return err
 	}
+	c.dropFresh(path.Clean(m.Destination))
 	if strings.HasPrefix(m.Type, "cgroup") && !o.bind {
 		c.joinCgroups()
 		c.Note(note)
@@ -280,9 +281,49 @@ func (c *compiler) placeFS(typ string, m *specs.Mount, o *mountOptions, late att
 	case typ == "devpts" && dest == "/dev/pts":
 		c.EmitTo(c.pts, unix.SYS_DUP3, program.Val(c.m), program.Num(c.scratch+3), program.Num(unix.O_CLOEXEC))
 		c.hasPts = true
+	case typ == "tmpfs" && !o.copyUp && c.isParent(dest):
+		c.keepFresh(dest)
 	}
 	c.close(c.m)
 	c.close(c.t)
+}
+
+// dropFresh forgets the file systems that a mount on dest covers.
+func (c *compiler) dropFresh(dest string) {
+	for p := range c.fresh {
+		if p == dest || dest == "/" || strings.HasPrefix(p, dest+"/") {
+			delete(c.fresh, p)
+		}
+	}
+}
+
+// isParent says whether a mount point lies in the directory dest.
+func (c *compiler) isParent(dest string) bool {
+	for i := range c.spec.Mounts {
+		if p := path.Clean(c.spec.Mounts[i].Destination); p != dest && path.Dir(p) == dest {
+			return true
+		}
+	}
+	return false
+}
+
+// maxFresh is how many file systems keepFresh keeps.
+const maxFresh = 16
+
+// keepFresh keeps hold of the empty file system %m, so that mount points in it are
+// made by its descriptor; see ensureIn.
+func (c *compiler) keepFresh(dest string) {
+	n := c.kept
+	if n >= maxFresh {
+		return
+	}
+	c.kept++
+	slot := c.Slot("fresh" + strconv.Itoa(n))
+	c.EmitTo(slot, unix.SYS_DUP3, program.Val(c.m), program.Num(c.scratch+4+n), program.Num(unix.O_CLOEXEC))
+	if c.fresh == nil {
+		c.fresh = make(map[string]program.Slot)
+	}
+	c.fresh[dest] = slot
 }
 
 // plainTarget opens a directory that no symlink may lead to: what this set-up

@@ -38,10 +38,37 @@ func relative(p string) string {
 
 // ensure opens p, a directory or a file, into %t and makes what is missing.
 func (c *compiler) ensure(p string, file bool) {
+	if parent, ok := c.fresh[path.Dir(path.Clean(p))]; ok {
+		c.ensureIn(parent, path.Base(path.Clean(p)), file)
+		return
+	}
 	var done program.Label
 	c.tryOpen(p, file, &done)
 	c.make(p, file)
 	c.Bind(&done)
+}
+
+// ensureIn is ensure for a name in a file system that this program has mounted empty:
+// no symlink of the image can be there.
+func (c *compiler) ensureIn(parent program.Slot, name string, file bool) {
+	c.makeName(parent, name, file)
+	c.openat2(c.t, parent, name, openFlags(file), unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
+}
+
+// makeName makes name in parent unless it exists.
+func (c *compiler) makeName(parent program.Slot, name string, file bool) {
+	if file {
+		c.Tolerate(c.Emit(unix.SYS_MKNODAT, program.Val(parent), c.String(name), program.Num(unix.S_IFREG|0o755), program.Num(0)), unix.EEXIST)
+	} else {
+		c.Tolerate(c.Emit(unix.SYS_MKDIRAT, program.Val(parent), c.String(name), program.Num(0o755)), unix.EEXIST)
+	}
+}
+
+func openFlags(file bool) uint64 {
+	if file {
+		return unix.O_PATH
+	}
+	return unix.O_PATH | unix.O_DIRECTORY
 }
 
 // tryOpen opens p into %t and goes on at done; where it does not exist, it goes on
@@ -53,11 +80,7 @@ func (c *compiler) tryOpen(p string, file bool, done *program.Label) {
 }
 
 func (c *compiler) open(p string, file bool) int {
-	flags := uint64(unix.O_PATH | unix.O_DIRECTORY)
-	if file {
-		flags = unix.O_PATH
-	}
-	return c.openat2(c.t, c.root, relative(p), flags, inRoot)
+	return c.openat2(c.t, c.root, relative(p), openFlags(file), inRoot)
 }
 
 // make makes p, which does not exist, and opens it into %t: each directory by the
@@ -77,11 +100,7 @@ func (c *compiler) make(p string, file bool) {
 			c.tryOpen(prefix, false, &exists)
 		}
 		parent := c.openParent(names[:n])
-		if file && n == last {
-			c.Tolerate(c.Emit(unix.SYS_MKNODAT, program.Val(parent), c.String(name), program.Num(unix.S_IFREG|0o755), program.Num(0)), unix.EEXIST)
-		} else {
-			c.Tolerate(c.Emit(unix.SYS_MKDIRAT, program.Val(parent), c.String(name), program.Num(0o755)), unix.EEXIST)
-		}
+		c.makeName(parent, name, file && n == last)
 		if parent != c.root {
 			c.close(parent)
 		}
