@@ -40,6 +40,7 @@ func (sb *Sandbox) destroy(ctx context.Context, e *entry) error {
 	if err := sb.killAll(); err != nil {
 		return err
 	}
+	sb.reapKilled()
 	cg, err := cgroup.Load(sb.rec.Cgroup)
 	if err != nil {
 		return err

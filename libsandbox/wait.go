@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -16,6 +17,18 @@ import (
 type child struct {
 	*engine.Child
 	console *os.File
+	once    sync.Once
+	status  unix.WaitStatus
+	err     error
+}
+
+// reap waits for the end of init and takes it out of the process table. Whoever
+// comes later gets the same answer.
+func (c *child) reap() (unix.WaitStatus, error) {
+	c.once.Do(func() {
+		c.err = kernel.Retry(func() error { _, err := unix.Wait4(c.Pid, &c.status, 0, nil); return err })
+	})
+	return c.status, c.err
 }
 
 // Console returns the master of the terminal of a container that was made with
@@ -31,27 +44,38 @@ func (sb *Sandbox) Console() *os.File {
 func (sb *Sandbox) Pid() int { return sb.rec.Init.Pid }
 
 // Wait waits for the end of init, which it reaps, and returns its status. It works
-// once, and only in the process that made the container.
+// only in the process that made the container. Delete reaps as well.
 func (sb *Sandbox) Wait(ctx context.Context) (unix.WaitStatus, error) {
 	if sb.child == nil {
 		return 0, errors.New("wait: the container was made by another process")
 	}
 	if ctx.Done() != nil {
 		fd, err := sb.rec.Init.Open()
-		if err != nil {
+		if err != nil && !errors.Is(err, unix.ESRCH) { // ESRCH: reaped before
 			return 0, fmt.Errorf("wait: %w", err)
 		}
-		done, err := waitExitContext(ctx, fd, -1)
-		unix.Close(fd)
-		if err != nil || !done {
-			return 0, errors.Join(err, ctx.Err())
+		if err == nil {
+			done, err := waitExitContext(ctx, fd, -1)
+			unix.Close(fd)
+			if err != nil || !done {
+				return 0, errors.Join(err, ctx.Err())
+			}
 		}
 	}
-	var ws unix.WaitStatus
-	err := kernel.Retry(func() error { _, err := unix.Wait4(sb.child.Pid, &ws, 0, nil); return err })
+	ws, err := sb.child.reap()
 	if err != nil {
 		return 0, fmt.Errorf("wait: %w", err)
 	}
-	sb.child = nil
 	return ws, nil
+}
+
+// reapKilled reaps an init that has ended and that nobody has waited for.
+func (sb *Sandbox) reapKilled() {
+	if sb.child == nil {
+		return
+	}
+	if fd, err := sb.rec.Init.Open(); err == nil {
+		unix.Close(fd)
+		_, _ = sb.child.reap()
+	}
 }
