@@ -32,6 +32,16 @@ func TestProcess_ArgsIsSearchedInTheContainersPath(t *testing.T) {
 	}
 }
 
+func TestProcess_ArgsWithoutAPath(t *testing.T) {
+	t.Parallel()
+	h.NotFor(t, "crun", "crun searches a path of its own")
+	for _, env := range [][]string{nil, {"PATH="}} {
+		b := h.New(t, h.Args("true"), h.Cwd("/bin"))
+		b.Spec.Process.Env = env
+		b.Run().Refused(t, "true", "executable file not found in $PATH")
+	}
+}
+
 func TestProcess_ArgsRelativeToCwd(t *testing.T) {
 	t.Parallel()
 	b := h.New(t, h.Args("./tool"), h.Cwd("/opt/bin"))

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -27,7 +28,10 @@ func (c *compiler) process() error {
 	c.privileges(p)
 	c.retryDirectory(p, cwd)
 	c.restrict(p)
-	path := c.lookPath(p)
+	path, err := c.lookPath(p)
+	if err != nil {
+		return err
+	}
 	// CVE-2024-21626: nothing but stdio and what the caller asked for reaches the
 	// process.
 	c.Note("process")
@@ -260,7 +264,7 @@ func environment(env []string, home string) []string {
 
 // lookPath leaves the path of the executable in a slot: args[0] itself where it has
 // a slash, otherwise the first executable file of that name in PATH.
-func (c *compiler) lookPath(p *specs.Process) program.Slot {
+func (c *compiler) lookPath(p *specs.Process) (program.Slot, error) {
 	arg := p.Args[0]
 	c.Note("process.args[0]")
 	path := c.Slot("exe")
@@ -270,28 +274,40 @@ func (c *compiler) lookPath(p *specs.Process) program.Slot {
 		c.executable(arg)
 		c.close(c.t)
 		c.Let(path, c.String(arg))
-		return path
+		return path, nil
+	}
+	dirs := searchPath(p.Env)
+	missing := fmt.Sprintf("exec: %q: executable file not found in $PATH", arg)
+	if len(dirs) == 0 {
+		return path, errors.New("process.args[0]: " + missing)
 	}
 	var found program.Label
-	for _, dir := range strings.Split(searchPath(p.Env), ":") {
+	for _, dir := range dirs {
 		if dir == "" {
 			dir = "."
 		}
 		c.candidate(path, dir+"/"+arg, &found)
 	}
 	i := c.Emit(program.Test, program.Num(0), program.Num(0), program.Num(1), program.Num(0), program.Num(int(unix.ENOENT)))
-	c.Fault(i, fmt.Sprintf("exec: %q: executable file not found in $PATH", arg))
+	c.Fault(i, missing)
 	c.Bind(&found)
-	return path
+	return path, nil
 }
 
-func searchPath(env []string) (path string) {
+// searchPath lists the directories of PATH, none where it is empty or missing: the
+// working directory, which others may write to, is searched only where an element
+// says so.
+func searchPath(env []string) []string {
+	path := ""
 	for _, kv := range env {
 		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
 			path = v
 		}
 	}
-	return path
+	if path == "" {
+		return nil
+	}
+	return strings.Split(path, ":")
 }
 
 // executable faults unless %t is a file that may be executed.
