@@ -202,7 +202,14 @@ func (s *Store) ForceDelete(ctx context.Context, id string) error {
 	defer e.close()
 	sb := &Sandbox{store: s, id: id}
 	if err := sb.load(e.path); err != nil {
-		return e.remove() // nothing was made yet: state.json comes first
+		// Nothing was made yet, as state.json comes first; or that is damaged. Then at
+		// least the process goes, whose pid is in the other file.
+		sb.rec = record{OwnPid: true}
+		_ = readJSON(e.join(initFile), &sb.rec.Init)
+		if err := sb.killAll(); err != nil {
+			return err
+		}
+		return e.remove()
 	}
 	return sb.destroy(ctx, e)
 }
