@@ -259,3 +259,28 @@ func openFiles(t *testing.T) int {
 	_, count, _ := unix.ParseDirent(buf[:n], -1, nil)
 	return count
 }
+
+// The peer has reported a fault and ended with a byte unread: the reset comes before
+// the fault, which must not get lost.
+func TestFaultBehindReset(t *testing.T) {
+	for name, read := range map[string]func(c *Child) error{
+		"next":    func(c *Child) error { _, err := c.Next(); return err },
+		"pending": (*Child).Pending,
+		"decode":  func(c *Child) error { return DecodeFault(c.sync, c.program) },
+	} {
+		c, child := parent(t)
+		_, err := unix.Write(child, words(0, uint32(unix.ENOENT)))
+		if err == nil {
+			err = c.Release()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Dup3(c.sync, child, unix.O_CLOEXEC); err != nil { // closes the child's end
+			t.Fatal(err)
+		}
+		if err := read(c); !errors.Is(err, unix.ENOENT) {
+			t.Errorf("%s: %v, want the fault", name, err)
+		}
+	}
+}

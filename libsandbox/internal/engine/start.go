@@ -142,6 +142,11 @@ func (c *Child) Next() (Record, error) {
 	var buf [8]byte
 	oob := make([]byte, unix.CmsgSpace(2*4))
 	n, oobn, _, _, err := kernel.Recvmsg(c.sync, buf[:], oob)
+	if err == unix.ECONNRESET {
+		// It ended before it read what Release wrote. That is said first, and once;
+		// the fault that explains it is next.
+		n, oobn, _, _, err = kernel.Recvmsg(c.sync, buf[:], oob)
+	}
 	if oobn > 0 {
 		r.Files = kernel.Rights(oob[:oobn])
 	}
@@ -160,6 +165,9 @@ func (c *Child) Next() (Record, error) {
 func (c *Child) Pending() error {
 	var buf [8]byte
 	n, _, err := unix.Recvfrom(c.sync, buf[:], unix.MSG_DONTWAIT)
+	if err == unix.ECONNRESET { // see Next
+		n, _, err = unix.Recvfrom(c.sync, buf[:], unix.MSG_DONTWAIT)
+	}
 	if err != nil || n != len(buf) {
 		return nil
 	}
@@ -202,6 +210,9 @@ func (c *Child) Close() {
 func DecodeFault(fd int, p Faulter) error {
 	var buf [8]byte
 	n, err := kernel.Read(fd, buf[:])
+	if err == unix.ECONNRESET { // see Next
+		n, err = kernel.Read(fd, buf[:])
+	}
 	switch {
 	case err == nil && n == 0, errors.Is(err, unix.ECONNRESET):
 		return nil
