@@ -11,6 +11,9 @@ LDFLAGS := -s -w -X adl.run/adl-runtime/runtime.version=$(VERSION:v%=%) -X adl.r
 BINARY  := build/adl-runtime
 MANUAL  := build/man/adl-runtime.8
 
+ifneq ($(wildcard build/go/bin/go),) # hack/bootstrap-go.sh
+export PATH := $(CURDIR)/build/go/bin:$(PATH)
+endif
 export GO TAGS
 export CGO_ENABLED := 0
 

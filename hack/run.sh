@@ -14,7 +14,8 @@ show() {
 	"$@"
 }
 
-hack/need-go.sh
+hack/bootstrap-go.sh
+PATH=$PWD/build/go/bin:$PATH
 hack/need-packages.sh busybox-static
 make --no-print-directory build
 hack/make-bundle.sh build/bundle
