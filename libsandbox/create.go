@@ -214,9 +214,11 @@ func (c *creation) record() (err error) {
 		Created:     time.Now().UTC().Format(time.RFC3339Nano),
 		Annotations: s.Annotations,
 		Cgroup:      c.cgroup.Paths(),
-		Umount:      c.init.Umount,
 		Arg0:        s.Process.Args[0],
 		Hooks:       s.Hooks,
+	}
+	if c.init.Umount {
+		r.RootMount = kernel.MountID(r.Rootfs)
 	}
 	for _, ns := range s.Linux.Namespaces {
 		r.OwnPid = r.OwnPid || ns.Type == specs.PIDNamespace && ns.Path == ""
@@ -240,7 +242,7 @@ func (c *creation) start() error {
 		c.sb.store.tamper(c.init)
 	}
 	if c.init.Umount {
-		c.undo.add(func() { detach(c.sb.rec.Rootfs) })
+		c.undo.add(c.sb.rec.detach)
 	}
 	if c.child, err = engine.Start(c.init.Program, opts); err != nil {
 		return fmt.Errorf("linux.namespaces: %w", err)

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"adl.run/adl-runtime/libsandbox/cgroup"
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
 )
 
 // DeleteOptions are the choices of Delete; nil is the zero value.
@@ -37,14 +38,14 @@ func (sb *Sandbox) Delete(ctx context.Context, o *DeleteOptions) error {
 // destroy removes the container. Every step works on what an earlier, interrupted
 // one has left; the directory goes last, so that there is always a name to call.
 func (sb *Sandbox) destroy(ctx context.Context, e *entry) error {
+	cg, err := cgroup.Load(sb.rec.Cgroup) // refuses paths that are no container's
+	if err != nil {
+		return err
+	}
 	if err := sb.killAll(); err != nil {
 		return err
 	}
 	sb.reapKilled()
-	cg, err := cgroup.Load(sb.rec.Cgroup)
-	if err != nil {
-		return err
-	}
 	if !sb.rec.OwnPid {
 		if err := cg.Kill(); err != nil { // what init has left behind
 			return err
@@ -53,9 +54,7 @@ func (sb *Sandbox) destroy(ctx context.Context, e *entry) error {
 	if err := cg.Destroy(); err != nil {
 		return err
 	}
-	if sb.rec.Umount {
-		detach(sb.rec.Rootfs)
-	}
+	sb.rec.detach()
 	if h := sb.rec.Hooks; h != nil {
 		warnHooks(ctx, "poststop", h.Poststop, sb.hookState(specs.StateStopped, 0))
 	}
@@ -63,6 +62,10 @@ func (sb *Sandbox) destroy(ctx context.Context, e *entry) error {
 }
 
 // detach takes the root filesystem's mounts off a host that shares its mount
-// namespace with the container. Only a mount point can be detached, so repeating it
-// is harmless.
-func detach(rootfs string) { _ = unix.Unmount(rootfs, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) }
+// namespace with the container, unless that has happened or has not begun: what is
+// then at Rootfs may be a mount of the manager's.
+func (r *record) detach() {
+	if r.RootMount != 0 && kernel.MountID(r.Rootfs) != r.RootMount {
+		_ = unix.Unmount(r.Rootfs, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	}
+}

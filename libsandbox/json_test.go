@@ -20,7 +20,7 @@ func TestRecordJSON(t *testing.T) {
 		Annotations: map[string]string{"k": "v", "empty": "", "<&>": "\u2028"},
 		Creator:     kernel.ProcessID{Pid: 7, Start: 1 << 63},
 		Cgroup:      map[string]string{"": "/sys/fs/cgroup/x", "cpu": "/sys/fs/cgroup/cpu/x"},
-		Umount:      true, OwnPid: true, Arg0: "sh",
+		RootMount:   1 << 40, OwnPid: true, Arg0: "sh",
 		Hooks: &specs.Hooks{Poststop: []specs.Hook{{Path: "/h", Args: []string{"a"}, Timeout: &timeout}}},
 	}
 	raw, err := r.appendJSON(nil)

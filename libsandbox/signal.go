@@ -48,17 +48,12 @@ func (sb *Sandbox) signalAll(sig unix.Signal) error {
 	if sig == unix.SIGKILL {
 		return sb.killAll()
 	}
-	pids, err := cg.Procs()
-	if err != nil {
-		return err
-	}
-	if len(pids) == 0 {
+	n, err := cg.Signal(sig)
+	switch {
+	case err != nil:
+		return fmt.Errorf("signal %d: %w", int(sig), err)
+	case n == 0:
 		return fmt.Errorf("%w", ErrNotRunning)
-	}
-	for _, pid := range pids {
-		if err := unix.Kill(pid, sig); err != nil && err != unix.ESRCH {
-			return fmt.Errorf("signal %d to process %d: %w", int(sig), pid, err)
-		}
 	}
 	return nil
 }

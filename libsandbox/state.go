@@ -36,8 +36,9 @@ type record struct {
 	// Creator is the process that makes the container.
 	Creator kernel.ProcessID  `json:"creator"`
 	Cgroup  map[string]string `json:"cgroup"`
-	// Umount: the mounts are in the host's mount namespace, at Rootfs.
-	Umount bool `json:"umount"`
+	// RootMount is not 0 where the mounts are in the host's mount namespace: it is
+	// the id of the mount that Rootfs was on before they were made.
+	RootMount uint64 `json:"rootMount"`
 	// OwnPid: the container has a pid namespace of its own, so the end of init is
 	// the end of all.
 	OwnPid bool   `json:"ownPid"`

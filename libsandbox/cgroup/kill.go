@@ -113,17 +113,17 @@ func (c *Cgroup) killEach() error {
 			_ = c.freezeV1(fctx)
 		}
 		cancel()
-		n, err := c.killListed()
+		n, err := c.Signal(unix.SIGKILL)
 		if err := errors.Join(err, c.Thaw(), c.thawV1()); err != nil || n == 0 {
 			return err
 		}
 	}
 }
 
-// killListed signals the processes that the cgroup lists, and returns their number.
-// Between reading a pid and opening it, it could have become another process's. So
-// only those are signalled that are listed, still or again, once they are open.
-func (c *Cgroup) killListed() (int, error) {
+// Signal sends sig to every process in the cgroup and below it, and returns how many
+// there were. A process is sent to by a descriptor that was opened while it was
+// listed, so that a number that changed hands meanwhile is not hit.
+func (c *Cgroup) Signal(sig unix.Signal) (int, error) {
 	pids, err := c.Procs()
 	if err != nil || len(pids) == 0 {
 		return 0, err
@@ -145,7 +145,7 @@ func (c *Cgroup) killListed() (int, error) {
 	confirmed, err := c.Procs()
 	for _, pid := range confirmed {
 		if fd, ok := fds[pid]; ok && err == nil {
-			if err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err == unix.ESRCH {
+			if err = unix.PidfdSendSignal(fd, sig, nil, 0); err == unix.ESRCH {
 				err = nil
 			}
 		}

@@ -143,7 +143,7 @@ type compiler struct {
 func NewInit(spec *specs.Spec, facts *Facts, opts *Options) (*Init, error) {
 	first := 3 + opts.ExtraFiles
 	c := &compiler{Builder: program.NewBuilder(first), spec: spec, facts: facts, opts: opts, out: &Init{}}
-	c.scratch = first + 100
+	c.scratch = first + 24 // above what is open at any one time
 	if err := c.compile(); err != nil {
 		return nil, err
 	}

@@ -14,19 +14,28 @@ import (
 // the names alone, a mount that a later one covers could not be told from it. The
 // cost grows with the number of mounts: not for hot paths.
 func MountPoint(path string) (string, error) {
-	var st unix.Statx_t
-	err := Retry(func() error { return unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_MNT_ID, &st) })
-	if err != nil {
-		return "", fmt.Errorf("statx %s: %w", path, err)
+	id := MountID(path)
+	if id == 0 {
+		return "", fmt.Errorf("statx %s: its mount cannot be told", path)
 	}
 	info, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return "", err
 	}
-	if p, ok := findMount(string(info), st.Mnt_id); ok {
+	if p, ok := findMount(string(info), id); ok {
 		return p, nil
 	}
 	return "", fmt.Errorf("%s is on no mount point", path)
+}
+
+// MountID returns the number of the mount that path is on, 0 where it cannot be told.
+func MountID(path string) uint64 {
+	var st unix.Statx_t
+	err := Retry(func() error { return unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_MNT_ID, &st) })
+	if err != nil {
+		return 0
+	}
+	return st.Mnt_id
 }
 
 // findMount returns the mount point of mount id. Fields end at spaces only: names
