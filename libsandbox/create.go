@@ -323,8 +323,12 @@ func (c *creation) barrier(ctx context.Context, r engine.Record) error {
 		if err := c.hooks(ctx); err != nil {
 			return err
 		}
-	case compile.BarrierCgroup:
-		// prepare has made it.
+	case compile.BarrierCgroup: // prepare has made it
+		if c.init.Direct {
+			if err := c.created(ctx); err != nil {
+				return err
+			}
+		}
 	case compile.BarrierCreated:
 		if err := c.created(ctx); err != nil {
 			return err

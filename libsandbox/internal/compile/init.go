@@ -95,6 +95,9 @@ type Init struct {
 	Cloneflags uintptr
 	// Joins are the namespaces to open and hand down, by descriptor name.
 	Joins []Join
+	// Direct says that the release of BarrierCgroup is the last one, and the start:
+	// nothing is left for the runtime to do, so init need not ask.
+	Direct bool
 	// Targets are the mount points that init cannot make by itself because a
 	// dangling symlink of the image is in the way.
 	Targets []Target
@@ -164,6 +167,7 @@ func (c *compiler) compile() error {
 		return err
 	}
 	c.joinCgroups()
+	c.out.Direct = c.direct()
 	if err := c.devices(); err != nil {
 		return err
 	}
@@ -176,6 +180,12 @@ func (c *compiler) compile() error {
 	c.readonlyPaths()
 	c.maskedPaths()
 	return c.process()
+}
+
+// direct says whether the runtime has done all when it has made the cgroup.
+func (c *compiler) direct() bool {
+	return !c.opts.Listen && len(c.facts.Tasks) > 0 && len(c.out.Joins) == 0 &&
+		!c.spec.Process.Terminal && c.spec.Hooks == nil
 }
 
 func (c *compiler) begin() {

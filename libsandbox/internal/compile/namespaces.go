@@ -76,8 +76,10 @@ func (c *compiler) joinsMounts() bool {
 	return false
 }
 
-// namespaces joins the namespaces that have a path. The new ones are flags of the
-// clone that made this process, but for the cgroup namespace; see joinCgroups.
+// namespaces joins the namespaces that have a path and makes the new ones. Only the
+// pid namespace must be a flag of the clone that makes this process; with the others,
+// that clone would keep the runtime waiting for most of a millisecond, in which it can
+// make the cgroup. The cgroup namespace comes later; see joinCgroups.
 func (c *compiler) namespaces() {
 	newNet, joinPid := "", ""
 	for i, ns := range c.spec.Linux.Namespaces {
@@ -93,8 +95,10 @@ func (c *compiler) namespaces() {
 				joinPid = note
 			}
 		case ns.Type == specs.CgroupNamespace:
-		default:
+		case ns.Type == specs.PIDNamespace:
 			c.out.Cloneflags |= uintptr(flag)
+		default:
+			c.Emit(unix.SYS_UNSHARE, program.Num(flag))
 			if ns.Type == specs.NetworkNamespace {
 				newNet = note
 			}

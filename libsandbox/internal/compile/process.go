@@ -71,6 +71,9 @@ func ExecFault(arg0 string) string { return "exec " + arg0 + ": " }
 
 // start reports that the container is created and waits for its start.
 func (c *compiler) start() {
+	if c.out.Direct {
+		return
+	}
 	c.Note("start")
 	c.report(BarrierCreated)
 	c.await()
