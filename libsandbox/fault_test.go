@@ -81,7 +81,10 @@ func featureful(dir string) *specs.Spec {
 	s.Linux.RootfsPropagation = "rslave"
 	s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1"}
 	s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/deep/fuse", Type: "c", Major: 10, Minor: 229}}
-	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
+	cgroup := specs.LinuxNamespace{Type: specs.CgroupNamespace}
+	if !slices.Contains(s.Linux.Namespaces, cgroup) { // the default on v2 has it
+		s.Linux.Namespaces = append(s.Linux.Namespaces, cgroup)
+	}
 	s.Linux.CgroupsPath = fmt.Sprintf("/adl-fault-%d", os.Getpid())
 	hook := []specs.Hook{{Path: "/bin/true"}}
 	s.Hooks = &specs.Hooks{CreateRuntime: hook, CreateContainer: hook, Poststop: hook}

@@ -43,3 +43,14 @@ func (c *compiler) mountHierarchy(h Hierarchy, set uint64) {
 		}
 	}
 }
+
+// bindUnified shows cgroup v2 to a container that is in the host's cgroup namespace:
+// the host's mount, not a new one. A new one would set the options of the hierarchy,
+// nsdelegate and the like, for the host too (cgroup-v2.rst, "Mounting").
+func (c *compiler) bindUnified(m *specs.Mount, o *mountOptions) {
+	c.target(m, false)
+	c.EmitTo(c.m, unix.SYS_OPEN_TREE, program.Num(unix.AT_FDCWD), c.String("/sys/fs/cgroup"), program.Num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
+	c.attach(o)
+	c.close(c.m)
+	c.close(c.t)
+}

@@ -36,9 +36,11 @@ func (c *compiler) rootfs() error {
 	return nil
 }
 
-func (c *compiler) mountNamespace() bool {
+func (c *compiler) mountNamespace() bool { return c.hasNamespace(specs.MountNamespace) }
+
+func (c *compiler) hasNamespace(t specs.LinuxNamespaceType) bool {
 	for _, ns := range c.spec.Linux.Namespaces {
-		if ns.Type == specs.MountNamespace {
+		if ns.Type == t {
 			return true
 		}
 	}
@@ -135,6 +137,8 @@ func (c *compiler) mount(i int) error {
 		c.mountHierarchies(m, &o)
 	case o.bind:
 		return c.bind(i, m, &o, note)
+	case strings.HasPrefix(m.Type, "cgroup") && c.facts.CgroupUnified && !c.hasNamespace(specs.CgroupNamespace):
+		c.bindUnified(m, &o)
 	default:
 		return c.mountFS(m, &o, note)
 	}
