@@ -51,10 +51,10 @@ func (sb *Sandbox) destroy(ctx context.Context, e *entry) error {
 			return err
 		}
 	}
+	sb.rec.detach() // a mount on the cgroup would keep it
 	if err := cg.Destroy(); err != nil {
 		return err
 	}
-	sb.rec.detach()
 	if h := sb.rec.Hooks; h != nil {
 		warnHooks(ctx, "poststop", h.Poststop, sb.hookState(specs.StateStopped, 0))
 	}
