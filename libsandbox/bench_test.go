@@ -2,7 +2,6 @@ package libsandbox
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,27 +49,12 @@ func BenchmarkRun(b *testing.B) {
 
 func trueBundle(b *testing.B, dir string) *spec.Bundle {
 	b.Helper()
-	if os.Getuid() != 0 {
-		b.Skip("needs root: makes containers")
-	}
-	raw, err := os.ReadFile("/usr/bin/busybox")
-	if err != nil {
-		b.Skip("needs busybox-static: " + err.Error())
-	}
-	bin := filepath.Join(dir, "rootfs/bin")
-	if err := os.MkdirAll(bin, 0o755); err != nil {
-		b.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(bin, "true"), raw, 0o755); err != nil {
+	if err := os.Symlink("busybox", filepath.Join(busybox(b, dir), "true")); err != nil {
 		b.Fatal(err)
 	}
 	s := spec.Default(false)
 	s.Process.Terminal = false
 	s.Process.Args = []string{"/bin/true"}
 	s.Linux.CgroupsPath = fmt.Sprintf("/adl-fault-bench-%d", os.Getpid())
-	bundle := &spec.Bundle{Dir: dir, Spec: s}
-	if bundle.Raw, err = json.Marshal(s); err != nil {
-		b.Fatal(err)
-	}
-	return bundle
+	return bundle(b, dir, s)
 }

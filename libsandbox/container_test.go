@@ -14,24 +14,46 @@ import (
 	"adl.run/adl-runtime/spec"
 )
 
+// busybox makes the root filesystem of a bundle in dir, with a copy of busybox: never
+// a link, for a test's container may change the file.
+func busybox(tb testing.TB, dir string) (bin string) {
+	tb.Helper()
+	if os.Getuid() != 0 {
+		tb.Skip("needs root: makes containers")
+	}
+	raw, err := os.ReadFile("/usr/bin/busybox")
+	if err != nil {
+		tb.Skip("needs busybox-static: " + err.Error())
+	}
+	bin = filepath.Join(dir, "rootfs/bin")
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(bin, "busybox"), raw, 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	return bin
+}
+
+// bundle is the bundle in dir with spec s.
+func bundle(tb testing.TB, dir string, s *specs.Spec) *spec.Bundle {
+	tb.Helper()
+	b := &spec.Bundle{Dir: dir, Spec: s}
+	if err := spec.Validate(b); err != nil {
+		tb.Fatal(err)
+	}
+	var err error
+	if b.Raw, err = json.Marshal(s); err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
 // shell returns a bundle in dir that runs a script in busybox's shell: the default
 // spec, changed by edit.
 func shell(t *testing.T, dir, script string, edit func(*specs.Spec)) *spec.Bundle {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root: makes containers")
-	}
-	raw, err := os.ReadFile("/usr/bin/busybox")
-	if err != nil {
-		t.Skip("needs busybox-static: " + err.Error())
-	}
-	bin := filepath.Join(dir, "rootfs/bin")
-	if err := os.MkdirAll(bin, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(bin, "busybox"), raw, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	bin := busybox(t, dir)
 	for _, name := range []string{"sh", "cat", "ls", "readlink", "sleep", "true", "stat", "hostname"} {
 		if err := os.Symlink("busybox", filepath.Join(bin, name)); err != nil && !os.IsExist(err) {
 			t.Fatal(err)
@@ -44,14 +66,7 @@ func shell(t *testing.T, dir, script string, edit func(*specs.Spec)) *spec.Bundl
 	if edit != nil {
 		edit(s)
 	}
-	b := &spec.Bundle{Dir: dir, Spec: s}
-	if err := spec.Validate(b); err != nil {
-		t.Fatal(err)
-	}
-	if b.Raw, err = json.Marshal(s); err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return bundle(t, dir, s)
 }
 
 // output runs the container and returns what it has written.

@@ -2,7 +2,6 @@ package libsandbox
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -24,41 +23,17 @@ import (
 // everything is a bundle that uses every feature that has ops of its own.
 func everything(t *testing.T, dir string) *spec.Bundle {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root: makes containers")
-	}
-	const busybox = "/usr/bin/busybox"
-	if _, err := os.Stat(busybox); err != nil {
-		t.Skip("needs busybox-static: " + err.Error())
-	}
+	busybox(t, dir)
 	root := filepath.Join(dir, "rootfs")
-	for _, d := range []string{"bin", "etc", "skel/sub"} {
+	for _, d := range []string{"etc", "skel/sub"} {
 		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Link(busybox, filepath.Join(root, "bin/busybox")); err != nil {
-		raw, err := os.ReadFile(busybox)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(root, "bin/busybox"), raw, 0o755)
-		}
-		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := os.WriteFile(filepath.Join(root, "skel/sub/file"), []byte("x"), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	b := &spec.Bundle{Dir: dir, Spec: featureful(dir)}
-	if err := spec.Validate(b); err != nil {
-		t.Fatal(err)
-	}
-	raw, err := json.Marshal(b.Spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.Raw = raw
-	return b
+	return bundle(t, dir, featureful(dir))
 }
 
 func featureful(dir string) *specs.Spec {

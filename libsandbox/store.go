@@ -99,9 +99,11 @@ func flock(fd int, limit time.Duration) error {
 	}
 }
 
+// sameDirectory says whether path still names the open directory, and not by a
+// symlink.
 func sameDirectory(fd int, path string) bool {
-	var st unix.Stat_t
-	return unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR && sameFile(fd, path)
+	var a, b unix.Stat_t
+	return unix.Fstat(fd, &a) == nil && unix.Lstat(path, &b) == nil && a.Dev == b.Dev && a.Ino == b.Ino
 }
 
 // add makes the directory of a new container and locks it. ErrExist: the id is

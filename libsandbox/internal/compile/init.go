@@ -80,7 +80,8 @@ type Options struct {
 	// ExtraFiles is the number of descriptors from 3 on that the process keeps.
 	ExtraFiles int
 	// Listen makes init wait for its start on the inherited socket FileListen;
-	// otherwise the release of BarrierCreated is the start.
+	// otherwise the release of the last barrier is the start: BarrierCreated, or
+	// BarrierCgroup where Init.Direct is set.
 	Listen bool
 	// NoPivot moves the root over / instead of pivoting.
 	NoPivot bool
