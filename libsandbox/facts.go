@@ -31,6 +31,7 @@ func gather(b *spec.Bundle, cg *cgroup.Cgroup) (*compile.Facts, error) {
 		MountSetattr:  release >= 5<<16|12,
 		CloneDetached: release >= 6<<16|15,
 		Ignored:       kernel.IgnoredSignals(),
+		TimerSlack:    kernel.TimerSlack(),
 		Root:          b.Rootfs(),
 		Tasks:         cg.TasksFiles(),
 	}

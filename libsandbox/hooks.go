@@ -132,7 +132,7 @@ func inContainer(spec *specs.Spec, pid int, dir string, cg *cgroup.Cgroup) start
 		o := &engine.Options{Name: "adl-hook", Files: r.files, Named: map[string]int{compile.FileInit: init}, CgroupFD: -1}
 		var facts *compile.Facts
 		if cg != nil {
-			facts = &compile.Facts{Tasks: cg.TasksFiles()}
+			facts = &compile.Facts{Tasks: cg.TasksFiles(), TimerSlack: kernel.TimerSlack()}
 			facts.Bounding, facts.LastCap = kernel.Bounding()
 			if o.CgroupFD, err = cg.OpenDir(); err != nil {
 				return 0, err

@@ -26,6 +26,7 @@ type app struct {
 // an unknown verb, 1 for every other error. An error is reported on stderr and
 // in the log before Main returns. The caller keeps the three streams open.
 func Main(args []string, stdin, stdout, stderr *os.File) int {
+	calmWatcher()
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
 	a.log = newLogHandler(stderr)
 	if len(args) == 0 {

@@ -3,12 +3,15 @@ package bundle_test
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	h "adl.run/adl-runtime/tests/harness"
 )
@@ -394,6 +397,25 @@ func TestProcess_SignalMaskAndDispositionsAreClean(t *testing.T) {
 	for _, field := range []string{"SigBlk", "SigIgn", "SigPnd"} {
 		if got := h.StatusField(t, status, field); got != "0000000000000000" {
 			t.Errorf("%s is %s, want none", field, got)
+		}
+	}
+}
+
+// The runtime slows a thread of its own down by its timer slack, which is inherited.
+func TestProcess_TimerSlackIsTheCallers(t *testing.T) {
+	b := h.New(t, h.Args("cat", "/proc/self/timerslack_ns"))
+	const mine = 70_123 // ns
+	runtime.LockOSThread()
+	before, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
+	h.Must(t, err)
+	h.Must(t, unix.Prctl(unix.PR_SET_TIMERSLACK, mine, 0, 0, 0))
+	defer func() {
+		h.Must(t, unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(before), 0, 0, 0))
+		runtime.UnlockOSThread()
+	}()
+	for range 8 { // whichever thread starts it
+		if got := b.Out(); got != strconv.Itoa(mine) {
+			t.Errorf("timer slack %s ns, want %d", got, mine)
 		}
 	}
 }

@@ -28,6 +28,7 @@ func modern() *Facts {
 	return &Facts{
 		MountSetattr:  true,
 		CloneDetached: true,
+		TimerSlack:    50000,
 		LastCap:       40,
 		Bounding:      1<<41 - 1,
 		Root:          "/bundle/rootfs",

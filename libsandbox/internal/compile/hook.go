@@ -17,7 +17,7 @@ const FileInit = "init"
 // hook's path is resolved below the root of the container's mount namespace, which
 // before pivot_root is still the host's.
 //
-// With facts, of which Tasks, Bounding and LastCap matter, the hook is confined like
+// With facts, of which Tasks, TimerSlack, Bounding and LastCap matter, the hook is confined like
 // the process of the container: its program is a file of the image. Without, it
 // keeps the runtime's privileges.
 func NewHook(spec *specs.Spec, hook *specs.Hook, note, dir string, facts *Facts) *program.Program {
@@ -28,6 +28,7 @@ func NewHook(spec *specs.Spec, hook *specs.Hook, note, dir string, facts *Facts)
 	c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_SET_DUMPABLE), program.Num(0)) // CVE-2016-9962
 	c.st, c.t = c.Slots("st", 1), c.Slot("t")
 	if facts != nil {
+		c.timerSlack()
 		for _, tasks := range facts.Tasks {
 			c.write(tasks, "0")
 		}

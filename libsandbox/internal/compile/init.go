@@ -43,6 +43,9 @@ type Facts struct {
 	Bounding uint64
 	// Ignored are the signals that the runtime ignores.
 	Ignored []int
+	// TimerSlack is the timer slack of the runtime's first thread, in nanoseconds. The
+	// process gets it, whichever thread starts it. 0 leaves it what it is.
+	TimerSlack int
 	// Root is the absolute path of the root filesystem on the host.
 	Root string
 	// PrivateParent is the mount point above Root. It matters only where
@@ -204,7 +207,14 @@ func (c *compiler) begin() {
 	c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_SET_DUMPABLE), program.Num(0))
 	c.Emit(unix.SYS_UMASK, program.Num(0))
 	c.closeForeign()
+	c.timerSlack()
 	c.signals()
+}
+
+func (c *compiler) timerSlack() {
+	if ns := c.facts.TimerSlack; ns > 0 {
+		c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_SET_TIMERSLACK), program.Num(ns))
+	}
 }
 
 // closeForeign closes every descriptor that the runtime's caller has left open

@@ -191,3 +191,20 @@ func WaitExitOr(pidfd, wake, timeout int) (bool, error) {
 	err := Retry(func() error { _, err := unix.Poll(fds, timeout); return err })
 	return fds[0].Revents != 0, err
 }
+
+// TimerSlack returns the timer slack of this process's first thread, in nanoseconds,
+// or 0 where it cannot be read. Threads inherit theirs from whoever starts them
+// (PR_SET_TIMERSLACK, prctl(2)), and which one runs a goroutine is Go's choice.
+func TimerSlack() int {
+	if unix.Gettid() == unix.Getpid() {
+		ns, _ := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
+		return ns
+	}
+	var buf [24]byte
+	n, err := ReadFile("/proc/self/timerslack_ns", buf[:])
+	if err != nil {
+		return 0
+	}
+	ns, _ := strconv.Atoi(string(bytes.TrimSpace(buf[:n])))
+	return ns
+}

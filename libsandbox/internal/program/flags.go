@@ -155,6 +155,7 @@ func cloneFlags() []flagName {
 func prctlNames() []flagName {
 	return []flagName{
 		{unix.PR_SET_DUMPABLE, "PR_SET_DUMPABLE"},
+		{unix.PR_SET_TIMERSLACK, "PR_SET_TIMERSLACK"},
 		{unix.PR_SET_KEEPCAPS, "PR_SET_KEEPCAPS"},
 		{unix.PR_CAPBSET_DROP, "PR_CAPBSET_DROP"},
 		{unix.PR_CAP_AMBIENT, "PR_CAP_AMBIENT"},
