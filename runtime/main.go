@@ -33,8 +33,11 @@ func Main(args []string, stdin, stdout, stderr *os.File) int {
 		args = []string{name}
 	}
 	a.arg0 = args[0]
-	c := a.cli()
-	err := c.Run(reorder(c, args))
+	err := a.quick(args)
+	if errors.Is(err, errSlow) {
+		c := a.cli()
+		err = c.Run(reorder(c, args))
+	}
 	if err == nil || errors.Is(err, errDone) {
 		return a.status
 	}
@@ -68,15 +71,35 @@ and a root filesystem.
 	}
 }
 
+// verb is a line of the verb table.
+type verb struct {
+	name string
+	make func() *cli.Command
+}
+
+// table lists the verbs by name.
+func (a *app) table() []verb {
+	return []verb{
+		{"create", a.create},
+		{"delete", a.delete},
+		{"features", a.features},
+		{"kill", a.kill},
+		{"list", a.list},
+		{"run", a.run},
+		{"spec", a.spec},
+		{"start", a.start},
+		{"state", a.state},
+	}
+}
+
 func (a *app) verbs() []*cli.Command {
-	verbs := []*cli.Command{
-		a.create(), a.delete(), a.features(), a.kill(), a.list(),
-		a.run(), a.spec(), a.start(), a.state(),
+	var all []*cli.Command
+	for _, v := range a.table() {
+		c := v.make()
+		c.HideHelpCommand = true // a container may be called "help"
+		all = append(all, c)
 	}
-	for _, v := range verbs {
-		v.HideHelpCommand = true // a container may be called "help"
-	}
-	return verbs
+	return all
 }
 
 // checkArgs refuses a number of arguments outside [least, most]: it prints the
@@ -86,6 +109,8 @@ func (a *app) checkArgs(c *cli.Context, least, most int) error {
 	switch {
 	case c.NArg() >= least && c.NArg() <= most:
 		return nil
+	case c.App == nil:
+		return errSlow
 	case least == most:
 	case c.NArg() < least:
 		kind = "a minimum of"
@@ -100,12 +125,16 @@ func (a *app) checkArgs(c *cli.Context, least, most int) error {
 // reorder moves a verb's flags before its arguments: runc accepts `delete ID
 // --force`, the flag package would stop at ID. Nothing after "--" is moved.
 func reorder(c *cli.App, args []string) []string {
-	at, verb := findVerb(c, args)
-	if verb == nil {
+	at := findVerb(c.Flags, args)
+	if at == len(args) || c.Command(args[at]) == nil {
 		return args
 	}
+	return slices.Concat(args[:at+1], flagsFirst(c.Command(args[at]).Flags, args[at+1:]))
+}
+
+// flagsFirst reorders the arguments of a verb with these flags.
+func flagsFirst(known []cli.Flag, tail []string) []string {
 	var flags, rest []string
-	tail := args[at+1:]
 	for len(tail) > 0 {
 		n := 1
 		switch {
@@ -114,28 +143,26 @@ func reorder(c *cli.App, args []string) []string {
 			rest = append(rest, tail...)
 		case isFlag(tail[0]):
 			if tail[0] == "--help" || tail[0] == "-h" {
-				return append(args[:at+1:at+1], tail[0]) // the parser takes what follows for a verb
+				return tail[:1] // the parser takes what follows for a verb
 			}
-			n = min(flagWidth(verb.Flags, tail[0]), len(tail))
+			n = min(flagWidth(known, tail[0]), len(tail))
 			flags = append(flags, tail[:n]...)
 		default:
 			rest = append(rest, tail[0])
 		}
 		tail = tail[n:]
 	}
-	return slices.Concat(args[:at+1], flags, rest)
+	return append(flags, rest...)
 }
 
-// findVerb returns the verb that args name and where; nil if there is none.
-func findVerb(c *cli.App, args []string) (int, *cli.Command) {
-	for i := 1; i < len(args); {
-		if isFlag(args[i]) {
-			i += flagWidth(c.Flags, args[i])
-			continue
-		}
-		return i, c.Command(args[i])
+// findVerb returns the index of the verb in args, which follows the program's name
+// and its flags; len(args) if there is none.
+func findVerb(global []cli.Flag, args []string) int {
+	i := 1
+	for i < len(args) && isFlag(args[i]) {
+		i += flagWidth(global, args[i])
 	}
-	return 0, nil
+	return min(i, len(args))
 }
 
 func isFlag(arg string) bool { return len(arg) > 1 && arg[0] == '-' }
