@@ -28,15 +28,7 @@ func defaultDevices() []specs.LinuxDevice {
 // devices fills /dev. A /dev of the host's, bound in, is left alone; then only
 // %dev is set.
 func (c *compiler) devices() error {
-	bound := false
-	readonly := false
-	for i := range c.spec.Mounts {
-		if m := &c.spec.Mounts[i]; path.Clean(m.Destination) == "/dev" {
-			o := parseOptions(m)
-			bound = o.bind
-			readonly = !o.bind && m.Type == "tmpfs" && o.attr.set&unix.MOUNT_ATTR_RDONLY != 0
-		}
-	}
+	bound, readonly := c.devMount()
 	c.openDev()
 	if bound {
 		return nil
@@ -52,6 +44,19 @@ func (c *compiler) devices() error {
 		c.setattr(c.dev, attrs{set: unix.MOUNT_ATTR_RDONLY})
 	}
 	return nil
+}
+
+// devMount says whether /dev is the host's, bound in, or a tmpfs that is to be
+// read-only when it is filled.
+func (c *compiler) devMount() (bound, readonly bool) {
+	for i := range c.spec.Mounts {
+		if m := &c.spec.Mounts[i]; path.Clean(m.Destination) == "/dev" {
+			o := parseOptions(m)
+			bound = o.bind
+			readonly = !o.bind && m.Type == "tmpfs" && o.attr.set&unix.MOUNT_ATTR_RDONLY != 0
+		}
+	}
+	return bound, readonly
 }
 
 // openDev opens /dev as %dev. A symlink there is an attack (CVE-2026-41579).
@@ -100,6 +105,19 @@ func (c *compiler) device(d device) error {
 	if !ok {
 		return fmt.Errorf("%s: unknown type %q", d.note, d.Type)
 	}
+	if fd, ok := c.nodes[d.Path]; ok {
+		c.bindDevice(dir, name, fd)
+	} else {
+		c.makeNode(&d, dir, name, mode)
+	}
+	if dir != c.dev {
+		c.close(dir)
+	}
+	return nil
+}
+
+// makeNode makes a device node, or finds that the image has it.
+func (c *compiler) makeNode(d *device, dir program.Slot, name string, mode uint32) {
 	var done, exists program.Label
 	rdev := unix.Mkdev(uint32(d.Major), uint32(d.Minor))
 	i := c.Emit(unix.SYS_MKNODAT, program.Val(dir), c.String(name), program.Num(mode), program.Num(rdev))
@@ -114,10 +132,6 @@ func (c *compiler) device(d device) error {
 	c.verifyNode(c.t, mode&unix.S_IFMT, rdev)
 	c.close(c.t)
 	c.Bind(&done)
-	if dir != c.dev {
-		c.close(dir)
-	}
-	return nil
 }
 
 // deviceDir returns the open directory that p is in, making it where it is

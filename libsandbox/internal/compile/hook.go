@@ -40,8 +40,11 @@ func NewHook(spec *specs.Spec, hook *specs.Hook, note, dir string, facts *Facts)
 	if flags != 0 {
 		c.Emit(unix.SYS_SETNS, c.File(FileInit), program.Num(flags))
 	}
+	if flags&unix.CLONE_NEWUSER != 0 {
+		c.becomeRoot()
+	}
 	if flags&unix.CLONE_NEWPID != 0 {
-		c.fork()
+		c.fork(0)
 	}
 	c.Emit(unix.SYS_CHDIR, c.String(dir))
 	if facts != nil {

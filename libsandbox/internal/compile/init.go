@@ -142,6 +142,13 @@ type compiler struct {
 	kept                 int                     // how many there have been
 	hasProc, hasPts      bool
 	joined               bool // the cgroup
+	helper               helperSlots
+	offsets              program.Slot   // the file for linux.timeOffsets
+	userns               int            // the container's user namespace, 0 for none
+	mappings             map[string]int // user namespaces for id-mapped mounts
+	sources              map[int]int    // opened early: bind mounts, by their index
+	nodes                map[string]int // opened early: devices, by their path
+	held                 int            // how many descriptors hold has numbered
 	scratch              int  // first of two fixed descriptor numbers
 	foreign              int  // the op of closeForeign
 }
@@ -162,8 +169,10 @@ func NewInit(spec *specs.Spec, facts *Facts, opts *Options) (*Init, error) {
 func (c *compiler) compile() error {
 	c.begin()
 	c.oomScore()
-	if c.joinsMounts() {
-		c.joinCgroups() // what is joined need not show the cgroups' files
+	if c.joinsMounts() || c.hasNamespace(specs.UserNamespace) {
+		// What is joined need not show the cgroups' files, and the root of a user
+		// namespace may not write to them.
+		c.joinCgroups()
 	}
 	c.namespaces()
 	c.session()
@@ -188,7 +197,7 @@ func (c *compiler) compile() error {
 
 // direct says whether the runtime has done all when it has made the cgroup.
 func (c *compiler) direct() bool {
-	return !c.opts.Listen && len(c.facts.Tasks) > 0 && len(c.out.Joins) == 0 &&
+	return !c.opts.Listen && len(c.facts.Tasks) > 0 && len(c.out.Joins) == 0 && !c.forks() &&
 		!c.spec.Process.Terminal && c.spec.Hooks == nil
 }
 

@@ -15,8 +15,21 @@ import (
 // maxParameter is the longest value that fsconfig(2) takes, with its NUL.
 const maxParameter = 256
 
-// rootfs attaches the root filesystem to itself as %root and makes the mounts.
+// rootfs attaches the root filesystem unless that is done, and makes the mounts.
 func (c *compiler) rootfs() error {
+	if !c.hasNamespace(specs.UserNamespace) {
+		c.openRoot()
+	}
+	for i := range c.spec.Mounts {
+		if err := c.mount(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openRoot attaches the root filesystem to itself as %root.
+func (c *compiler) openRoot() {
 	c.propagate()
 	c.Note("root.path " + strconv.Quote(c.spec.Root.Path))
 	c.EmitTo(c.t, unix.SYS_OPENAT, program.Num(unix.AT_FDCWD), c.String(c.facts.Root), program.Num(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC))
@@ -28,12 +41,6 @@ func (c *compiler) rootfs() error {
 		c.out.Umount = true
 		c.classic(c.root, unix.MS_PRIVATE|unix.MS_REC)
 	}
-	for i := range c.spec.Mounts {
-		if err := c.mount(i); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (c *compiler) mountNamespace() bool { return c.hasNamespace(specs.MountNamespace) }
@@ -113,16 +120,23 @@ func (c *compiler) classic(m program.Slot, flags int) {
 	c.Emit(unix.SYS_CLOSE, program.Num(c.scratch))
 }
 
+func mountNote(i int, m *specs.Mount) string {
+	return "mounts[" + strconv.Itoa(i) + "] " + m.Destination
+}
+
 func (c *compiler) mount(i int) error {
 	m := &c.spec.Mounts[i]
 	o := parseOptions(m)
-	note := "mounts[" + strconv.Itoa(i) + "] " + m.Destination
+	note := mountNote(i, m)
 	c.Note(note)
 	if o.remount {
 		return fmt.Errorf("%s: option \"remount\": a mount of a new container cannot be remounted", note)
 	}
 	if o.rec.set|o.rec.clear != 0 && !c.facts.MountSetattr {
 		return fmt.Errorf("%s: recursive attributes need mount_setattr(2), which came with Linux 5.12", note)
+	}
+	if (o.idmap || len(m.UIDMappings) > 0) && !c.facts.MountSetattr {
+		return fmt.Errorf("%s: id-mapped mounts need mount_setattr(2), which came with Linux 5.12", note)
 	}
 	if err := c.checkProc(i, m, note); err != nil {
 		return err
@@ -183,7 +197,7 @@ func (c *compiler) refuseProcfs(dest string) {
 	c.Emit(unix.SYS_FSTATFS, program.Val(c.t), program.Out(c.st, statfsSlots))
 	i := c.EmitTo(program.Discard, program.Test, program.Val(c.st), program.Num(^uint64(0)), program.Num(unix.PROC_SUPER_MAGIC), program.Num(0), program.Num(int(unix.EXDEV)))
 	c.OnError(i, unix.EXDEV, &ok)
-	i = c.EmitTo(program.Discard, program.Test, program.Num(0), program.Num(0), program.Num(1), program.Num(0), program.Num(int(unix.EPERM)))
+	i = c.fail(unix.EPERM)
 	c.Fault(i, fmt.Sprintf("%q cannot be mounted because it is inside /proc", dest))
 	c.Bind(&ok)
 }
@@ -194,12 +208,12 @@ func (c *compiler) bind(i int, m *specs.Mount, o *mountOptions, note string) err
 	if !ok {
 		return fmt.Errorf("%s: source %q is not known", note, m.Source)
 	}
-	flags := unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
-	if o.recursive {
-		flags |= unix.AT_RECURSIVE
-	}
 	c.target(m, !src.Dir)
-	c.EmitTo(c.m, unix.SYS_OPEN_TREE, program.Num(unix.AT_FDCWD), c.String(src.Path), program.Num(flags))
+	if fd, ok := c.sources[i]; ok {
+		c.Let(c.m, program.Num(fd))
+	} else {
+		c.openSource(m, &src, o)
+	}
 	c.attach(o)
 	c.close(c.m)
 	c.close(c.t)

@@ -24,6 +24,10 @@ func cloneFlag(t specs.LinuxNamespaceType) int {
 		return unix.CLONE_NEWUTS
 	case specs.CgroupNamespace:
 		return unix.CLONE_NEWCGROUP
+	case specs.UserNamespace:
+		return unix.CLONE_NEWUSER
+	case specs.TimeNamespace:
+		return unix.CLONE_NEWTIME
 	}
 	return 0
 }
@@ -50,6 +54,12 @@ func (c *compiler) joinCgroups() {
 		c.Note("linux.cgroupsPath " + tasks)
 		c.write(tasks, "0")
 	}
+	if !c.hasNamespace(specs.UserNamespace) {
+		c.cgroupNamespace()
+	}
+}
+
+func (c *compiler) cgroupNamespace() {
 	for i, ns := range c.spec.Linux.Namespaces {
 		if ns.Type == specs.CgroupNamespace && ns.Path == "" {
 			c.Note(namespaceNote(i, ns))
@@ -81,53 +91,102 @@ func (c *compiler) joinsMounts() bool {
 // that clone would keep the runtime waiting for most of a millisecond, in which it can
 // make the cgroup. The cgroup namespace comes later; see joinCgroups.
 func (c *compiler) namespaces() {
-	newNet, joinPid := "", ""
+	var n newNamespaces
+	if c.hasNamespace(specs.UserNamespace) {
+		c.userNamespace(&n)
+	} else {
+		c.enterNamespaces(&n, func(*specs.LinuxNamespace) bool { return true })
+	}
+	c.timeNamespace(&n)
+	if n.fork != "" {
+		c.Note(n.fork)
+		c.fork(n.flags)
+	}
+	if n.net != "" {
+		c.Note(n.net + " lo")
+		c.loopback()
+	}
+}
+
+// newNamespaces is what is left to do when all namespaces are entered.
+type newNamespaces struct {
+	net   string // the note of a new network namespace
+	fork  string // the note of the last namespace that only children are in
+	flags int    // those to make for the child
+}
+
+// enterNamespaces enters the namespaces that pick selects.
+func (c *compiler) enterNamespaces(n *newNamespaces, pick func(*specs.LinuxNamespace) bool) {
 	for i, ns := range c.spec.Linux.Namespaces {
+		if !pick(&ns) {
+			continue
+		}
 		note := namespaceNote(i, ns)
 		c.Note(note)
 		flag := cloneFlag(ns.Type)
 		switch {
 		case ns.Path != "":
-			file := "ns-" + string(ns.Type)
-			c.out.Joins = append(c.out.Joins, Join{File: file, Path: ns.Path, Type: flag, Note: note})
-			c.Emit(unix.SYS_SETNS, c.File(file), program.Num(flag))
+			c.Emit(unix.SYS_SETNS, c.joinFile(i, &ns), program.Num(flag))
 			if ns.Type == specs.PIDNamespace {
-				joinPid = note
+				n.fork = note
 			}
-		case ns.Type == specs.CgroupNamespace:
+		case ns.Type == specs.CgroupNamespace, ns.Type == specs.TimeNamespace:
+		case ns.Type == specs.PIDNamespace && c.forks():
+			n.fork, n.flags = note, flag
 		case ns.Type == specs.PIDNamespace:
 			c.out.Cloneflags |= uintptr(flag)
 		default:
 			c.Emit(unix.SYS_UNSHARE, program.Num(flag))
 			if ns.Type == specs.NetworkNamespace {
-				newNet = note
+				n.net = note
 			}
 		}
 	}
-	if joinPid != "" {
-		c.Note(joinPid)
-		c.fork()
-	}
-	if newNet != "" {
-		c.Note(newNet + " lo")
-		c.loopback()
-	}
 }
 
-// fork goes on in a child: a process that joins a pid namespace stays outside, its
-// children are inside. CLONE_PARENT makes the child the runtime's. The number that
-// clone returns here is in the pid namespace of the runtime.
-func (c *compiler) fork() {
-	var child program.Label
-	c.EmitTo(c.st, unix.SYS_CLONE, program.Num(unix.CLONE_PARENT|int(unix.SIGCHLD)))
-	i := c.EmitTo(program.Discard, program.Test, program.Val(c.st), program.Num(^uint64(0)), program.Num(0), program.Num(0), program.Num(int(unix.EAGAIN)))
-	var parent program.Label
-	c.OnError(i, unix.EAGAIN, &parent)
-	c.OnSuccess(i, &child)
+// joinFile is the descriptor of a namespace that has a path.
+func (c *compiler) joinFile(i int, ns *specs.LinuxNamespace) program.Arg {
+	file := "ns-" + string(ns.Type)
+	c.out.Joins = append(c.out.Joins, Join{File: file, Path: ns.Path, Type: cloneFlag(ns.Type), Note: namespaceNote(i, *ns)})
+	return c.File(file)
+}
+
+// forks says whether init is a child of the process that the runtime starts, because
+// of a namespace that must be made before the pid namespace and that only a process of
+// this program can make.
+func (c *compiler) forks() bool {
+	return c.hasNamespace(specs.UserNamespace) || c.newNamespace(specs.TimeNamespace)
+}
+
+func (c *compiler) newNamespace(t specs.LinuxNamespaceType) bool {
+	for _, ns := range c.spec.Linux.Namespaces {
+		if ns.Type == t {
+			return ns.Path == ""
+		}
+	}
+	return false
+}
+
+// fork goes on in a child, with new namespaces: a process that joins or makes a pid or
+// time namespace stays outside, its children are inside. CLONE_PARENT makes the child
+// the runtime's. The number that clone returns here is in the pid namespace of the
+// runtime.
+func (c *compiler) fork(flags int) {
+	var child, parent program.Label
+	c.EmitTo(c.st, unix.SYS_CLONE, program.Num(unix.CLONE_PARENT|flags|int(unix.SIGCHLD)))
+	c.ifChild(c.st, &parent, &child)
 	c.Bind(&parent)
 	c.Emit(unix.SYS_WRITE, c.File(FileSync), program.In(c.st, 1), program.Num(8)) // {pid, 0}
 	c.Emit(unix.SYS_EXIT_GROUP, program.Num(0))
 	c.Bind(&child)
+}
+
+// ifChild goes on at child where a clone with this result has returned in it, else at
+// parent.
+func (c *compiler) ifChild(pid program.Slot, parent, child *program.Label) {
+	i := c.EmitTo(program.Discard, program.Test, program.Val(pid), program.Num(^uint64(0)), program.Num(0), program.Num(0), program.Num(int(unix.EAGAIN)))
+	c.OnError(i, unix.EAGAIN, parent)
+	c.OnSuccess(i, child)
 }
 
 // loopback sets the loopback interface of a new network namespace up, as runc

@@ -23,6 +23,8 @@ type mountOptions struct {
 	flags           []string
 	data            []string // key=value or key, for the file system
 	copyUp          bool
+	idmap           bool // this mount
+	idmapTree       bool // and those below it
 }
 
 // optionAttr returns the attributes that an option sets and clears.
@@ -128,6 +130,10 @@ func (o *mountOptions) add(s string) {
 		o.remount = true
 	case "tmpcopyup":
 		o.copyUp = true
+	case "idmap":
+		o.idmap = true
+	case "ridmap":
+		o.idmap, o.idmapTree = true, true
 	case "defaults", "", "silent", "loud", "iversion", "noiversion", "acl", "noacl":
 		// "defaults" asks for nothing, and mount(2) has ignored the rest for years
 		// or has them on always.

@@ -138,6 +138,21 @@ func (c *compiler) ifType(t uint64, l *program.Label) {
 	c.OnError(c.Check(c.st+statMode, unix.S_IFMT, t, unix.EINVAL), unix.EINVAL, l)
 }
 
+// fail ends init with errno.
+func (c *compiler) fail(errno unix.Errno) int {
+	return c.Emit(program.Test, program.Num(0), program.Num(0), program.Num(1), program.Num(0), program.Num(int(errno)))
+}
+
+// explain gives op i an error message of its own for errno.
+func (c *compiler) explain(i int, errno unix.Errno, text string) {
+	var bad, ok program.Label
+	c.OnError(i, errno, &bad)
+	c.OnSuccess(i, &ok)
+	c.Bind(&bad)
+	c.Fault(c.fail(errno), text)
+	c.Bind(&ok)
+}
+
 func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {

@@ -291,7 +291,7 @@ func (c *compiler) lookPath(p *specs.Process) (program.Slot, error) {
 		}
 		c.candidate(path, dir+"/"+arg, &found)
 	}
-	i := c.Emit(program.Test, program.Num(0), program.Num(0), program.Num(1), program.Num(0), program.Num(int(unix.ENOENT)))
+	i := c.fail(unix.ENOENT)
 	c.Fault(i, missing)
 	c.Bind(&found)
 	return path, nil
@@ -319,7 +319,7 @@ func (c *compiler) executable(arg string) {
 	c.stat(c.t)
 	i := c.EmitTo(program.Discard, program.Test, program.Val(c.st+statMode), program.Num(unix.S_IFMT), program.Num(unix.S_IFDIR), program.Num(0), program.Num(int(unix.ENOTDIR)))
 	c.OnError(i, unix.ENOTDIR, &file)
-	i = c.Emit(program.Test, program.Num(0), program.Num(0), program.Num(1), program.Num(0), program.Num(int(unix.EISDIR)))
+	i = c.fail(unix.EISDIR)
 	c.Fault(i, fmt.Sprintf("exec: %q: is a directory", arg))
 	c.Bind(&file)
 	i = c.access()

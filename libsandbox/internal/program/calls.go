@@ -115,6 +115,8 @@ func (c Call) String() string {
 		return "umount2"
 	case unix.SYS_UNSHARE:
 		return "unshare"
+	case unix.SYS_WAIT4:
+		return "wait4"
 	case unix.SYS_WRITE:
 		return "write"
 	case unix.SYS_CHROOT:

@@ -40,7 +40,7 @@ func flagsOf(op *Op, k int) []flagName {
 	case unix.SYS_OPENAT:
 		return openFlags()
 	case unix.SYS_OPEN_TREE, unix.SYS_MOUNT_SETATTR:
-		return []flagName{{unix.OPEN_TREE_CLOEXEC, "CLOEXEC"}, {unix.OPEN_TREE_CLONE, "OPEN_TREE_CLONE"}, {unix.AT_RECURSIVE, "AT_RECURSIVE"}, {unix.AT_EMPTY_PATH, "AT_EMPTY_PATH"}}
+		return []flagName{{unix.OPEN_TREE_CLOEXEC, "CLOEXEC"}, {unix.OPEN_TREE_CLONE, "OPEN_TREE_CLONE"}, {unix.AT_RECURSIVE, "AT_RECURSIVE"}, {unix.AT_SYMLINK_NOFOLLOW, "AT_SYMLINK_NOFOLLOW"}, {unix.AT_EMPTY_PATH, "AT_EMPTY_PATH"}}
 	case unix.SYS_MOVE_MOUNT:
 		return []flagName{{unix.MOVE_MOUNT_F_EMPTY_PATH, "F_EMPTY_PATH"}, {unix.MOVE_MOUNT_T_EMPTY_PATH, "T_EMPTY_PATH"}}
 	case unix.SYS_MOUNT:
@@ -146,7 +146,11 @@ func cloneFlags() []flagName {
 		{unix.CLONE_NEWUSER, "CLONE_NEWUSER"},
 		{unix.CLONE_NEWPID, "CLONE_NEWPID"},
 		{unix.CLONE_NEWNET, "CLONE_NEWNET"},
+		{unix.CLONE_NEWTIME, "CLONE_NEWTIME"},
 		{unix.CLONE_PARENT, "CLONE_PARENT"},
+		{unix.CLONE_VM, "CLONE_VM"},
+		{unix.CLONE_VFORK, "CLONE_VFORK"},
+		{unix.CLONE_FILES, "CLONE_FILES"},
 		{uint64(unix.SIGCHLD), "SIGCHLD"},
 	}
 }
