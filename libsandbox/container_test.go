@@ -116,3 +116,38 @@ func tmpfs(t *testing.T, dir string, flags uintptr) {
 		}
 	})
 }
+
+func TestStateWhileCreating(t *testing.T) {
+	b := shell(t, t.TempDir(), "true", nil)
+	store := &Store{root: t.TempDir()}
+	seen := map[string]specs.ContainerState{}
+	store.step = func(name string) {
+		sb, err := (&Store{root: store.root}).Load("c")
+		if err != nil {
+			return // not recorded yet
+		}
+		s, err := sb.State()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		seen[name] = s.Status
+	}
+	sb, err := store.Create(t.Context(), "c", b, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.step = nil
+	if err := sb.Delete(t.Context(), &DeleteOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	reapChildren()
+	for _, name := range []string{"recorded", "started", "at-barrier"} {
+		if seen[name] != specs.StateCreating {
+			t.Errorf("%s: status %q", name, seen[name])
+		}
+	}
+	if seen["published"] != specs.StateCreated {
+		t.Errorf("published: status %q", seen["published"])
+	}
+}

@@ -204,7 +204,7 @@ func (c *creation) compile() (err error) {
 }
 
 // record writes down everything that is about to be made.
-func (c *creation) record() (err error) {
+func (c *creation) record() error {
 	s := c.bundle.Spec
 	r := record{
 		Version:     s.Version,
@@ -222,9 +222,6 @@ func (c *creation) record() (err error) {
 	}
 	for _, ns := range s.Linux.Namespaces {
 		r.OwnPid = r.OwnPid || ns.Type == specs.PIDNamespace && ns.Path == ""
-	}
-	if r.Creator, err = kernel.Identify(os.Getpid()); err != nil {
-		return fmt.Errorf("identify this process: %w", err)
 	}
 	c.sb.rec = r
 	return c.sb.write(c.entry)
@@ -255,8 +252,13 @@ func (c *creation) start() error {
 // kill ends everything of a creation that failed.
 func (c *creation) kill() {
 	_ = unix.Kill(c.child.Pid, unix.SIGKILL)
-	_ = c.cgroup.Claimed().Kill()
+	cg := c.cgroup.Claimed()
+	pids, _ := cg.Procs()
+	_ = cg.Kill()
 	reap(c.child.Pid)
+	for _, pid := range pids {
+		reap(pid) // a child that init's parent has not told of; others are none of ours
+	}
 	c.child.Close()
 	if c.sb.child.console != nil {
 		c.sb.child.console.Close()
@@ -316,7 +318,7 @@ func (c *creation) barrier(ctx context.Context, r engine.Record) error {
 	case compile.BarrierConsole:
 		return c.console(r.Files)
 	case compile.BarrierCopyUp:
-		if err := copyUp(r.Files); err != nil {
+		if err := c.asRoot(func() error { return copyUp(r.Files) }); err != nil {
 			return fmt.Errorf("tmpcopyup: %w", err)
 		}
 	case compile.BarrierHooks:
@@ -348,6 +350,12 @@ func (c *creation) created(ctx context.Context) (err error) {
 	}
 	r := &c.sb.rec
 	c.step("published")
+	if err := c.limits(); err != nil {
+		return err
+	}
+	if err := c.delegate(); err != nil {
+		return err
+	}
 	if c.o.PidFile != "" {
 		if err := writePidFile(c.o.PidFile, r.Init.Pid); err != nil {
 			return err

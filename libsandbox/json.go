@@ -30,9 +30,6 @@ func (r *record) appendJSON(b []byte) ([]byte, error) {
 	b = strconv.AppendUint(b, r.RootMount, 10)
 	b = append(b, `,"ownPid":`...)
 	b = strconv.AppendBool(b, r.OwnPid)
-	b = append(b, `,"creator":{`...)
-	b = appendProcess(b, r.Creator)
-	b = append(b, '}')
 	if r.Hooks != nil {
 		hooks, err := json.Marshal(r.Hooks)
 		if err != nil {

@@ -18,7 +18,6 @@ func TestRecordJSON(t *testing.T) {
 		Version: "1.3.0", ID: "a", Bundle: "/b \"quoted\" \\ back\tand\x01\u00e9\U0001f600", Rootfs: "/b/r",
 		Created:     "2026-01-02T03:04:05.6Z",
 		Annotations: map[string]string{"k": "v", "empty": "", "<&>": "\u2028"},
-		Creator:     kernel.ProcessID{Pid: 7, Start: 1 << 63},
 		Cgroup:      map[string]string{"": "/sys/fs/cgroup/x", "cpu": "/sys/fs/cgroup/cpu/x"},
 		RootMount:   1 << 40, OwnPid: true, Arg0: "sh",
 		Hooks: &specs.Hooks{Poststop: []specs.Hook{{Path: "/h", Args: []string{"a"}, Timeout: &timeout}}},

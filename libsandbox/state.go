@@ -33,9 +33,7 @@ type record struct {
 	Rootfs      string            `json:"rootfs"`
 	Created     string            `json:"created"` // RFC 3339
 	Annotations map[string]string `json:"annotations"`
-	// Creator is the process that makes the container.
-	Creator kernel.ProcessID  `json:"creator"`
-	Cgroup  map[string]string `json:"cgroup"`
+	Cgroup      map[string]string `json:"cgroup"`
 	// RootMount is not 0 where the mounts are in the host's mount namespace: it is
 	// the id of the mount that Rootfs was on before they were made.
 	RootMount uint64 `json:"rootMount"`
@@ -162,13 +160,11 @@ func writeFile(path string, raw []byte) error {
 }
 
 // currentStatus asks the kernel what the container is doing. A created container is one
-// whose init still executes the program that was compiled for it.
+// whose init still executes the program that was compiled for it. Whoever does not
+// hold the lock may find a container stopped that is still being made; see creating.
 func (sb *Sandbox) currentStatus() specs.ContainerState {
-	r := &sb.rec
 	switch {
-	case r.Init.Pid == 0 && r.Creator.Alive():
-		return specs.StateCreating
-	case !r.Init.Alive():
+	case !sb.rec.Init.Alive():
 		return specs.StateStopped
 	case sb.frozen():
 		return StatePaused
@@ -196,8 +192,23 @@ func (sb *Sandbox) waiting() bool {
 	return err == nil && uint64(st.Dev) == sb.rec.Init.Image.Dev && st.Ino == sb.rec.Init.Image.Ino
 }
 
+// creating says whether somebody is about to complete the record: to make a container
+// is to hold its lock from the directory's birth until there is an init.
+func (sb *Sandbox) creating() bool {
+	if sb.rec.Init.Pid != 0 {
+		return false
+	}
+	e, err := sb.store.lockWithin(sb.id, 0)
+	if err == nil {
+		_ = sb.load(e.path) // it may have been completed just now
+		e.close()
+	}
+	return errors.Is(err, errBusy)
+}
+
 // State returns the container's state as it is now.
 func (sb *Sandbox) State() (*State, error) {
+	creating := sb.creating()
 	r := &sb.rec
 	s := &State{
 		State: specs.State{
@@ -209,6 +220,9 @@ func (sb *Sandbox) State() (*State, error) {
 			Annotations: r.Annotations,
 		},
 		Rootfs: r.Rootfs,
+	}
+	if creating {
+		s.Status = specs.StateCreating
 	}
 	s.Created, _ = time.Parse(time.RFC3339Nano, r.Created)
 	if s.Status == specs.StateStopped {

@@ -101,8 +101,8 @@ func entries(t *testing.T, root string) (names []string) {
 	const other = `{"ociVersion":"1.3.0","id":"other"}`
 	for name, text := range map[string]string{
 		"empty": "", "space": " ", "brace": "{", "null": "null", "list": "[]", "number": "1e999", "text": `"x"`, "binary": "\x00\xff\xfe",
-		"of-another": other, "no-id": `{"ociVersion":"1.3.0"}`, "wrong-types": `{"id":"wrong-types","cgroup":[],"creator":"x"}`,
-		"pid-text": `{"id":"pid-text","creator":{"pid":"1"}}`, "deep": strings.Repeat("[", 100_000), "long": `{"id":"long","x":"` + strings.Repeat("y", 1<<20),
+		"of-another": other, "no-id": `{"ociVersion":"1.3.0"}`, "wrong-types": `{"id":"wrong-types","cgroup":[],"ownPid":"x"}`,
+		"pid-text": `{"id":"pid-text","rootMount":"1"}`, "deep": strings.Repeat("[", 100_000), "long": `{"id":"long","x":"` + strings.Repeat("y", 1<<20),
 		"after": other + other,
 	} {
 		must(os.Mkdir(filepath.Join(root, name), 0o711))
