@@ -13,6 +13,8 @@ var (
 	ErrInvalidID = errors.New("invalid container id format")
 	// ErrNotRunning: the container has no process that could do it.
 	ErrNotRunning = errors.New("container not running")
+	// ErrNotPaused: the container's processes are not stopped by Pause.
+	ErrNotPaused = errors.New("container not paused")
 	// ErrNotCreated: only a created container can be started.
 	ErrNotCreated = errors.New("container is not in the created state")
 	// ErrRunning: the container has to be stopped first.

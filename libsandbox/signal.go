@@ -36,7 +36,20 @@ func (sb *Sandbox) Signal(sig unix.Signal, all bool) error {
 	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil {
 		return fmt.Errorf("signal %d: %w", int(sig), err)
 	}
+	if sig == unix.SIGKILL {
+		return sb.thawKilled()
+	}
 	return nil
+}
+
+// thawKilled lets a killed process of a paused container die where only the v1
+// freezer stops it: there it does not before it runs again.
+func (sb *Sandbox) thawKilled() error {
+	cg, err := cgroup.Load(sb.rec.Cgroup)
+	if err != nil {
+		return err
+	}
+	return cg.ThawKilled()
 }
 
 // signalAll sends sig to every process of the cgroup.

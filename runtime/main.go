@@ -82,9 +82,13 @@ func (a *app) table() []verb {
 	return []verb{
 		{"create", a.create},
 		{"delete", a.delete},
+		{"events", a.events},
 		{"features", a.features},
 		{"kill", a.kill},
 		{"list", a.list},
+		{"pause", a.pause},
+		{"ps", a.ps},
+		{"resume", a.resume},
 		{"run", a.run},
 		{"spec", a.spec},
 		{"start", a.start},
@@ -123,17 +127,18 @@ func (a *app) checkArgs(c *cli.Context, least, most int) error {
 }
 
 // reorder moves a verb's flags before its arguments: runc accepts `delete ID
-// --force`, the flag package would stop at ID. Nothing after "--" is moved.
+// --force`, the flag package would stop at ID. Nothing after "--" is moved, nor what
+// follows the id of a verb that hands it to another program.
 func reorder(c *cli.App, args []string) []string {
 	at := findVerb(c.Flags, args)
 	if at == len(args) || c.Command(args[at]) == nil {
 		return args
 	}
-	return slices.Concat(args[:at+1], flagsFirst(c.Command(args[at]).Flags, args[at+1:]))
+	return slices.Concat(args[:at+1], flagsFirst(c.Command(args[at]), args[at+1:]))
 }
 
-// flagsFirst reorders the arguments of a verb with these flags.
-func flagsFirst(known []cli.Flag, tail []string) []string {
+// flagsFirst reorders the arguments of a verb.
+func flagsFirst(verb *cli.Command, tail []string) []string {
 	var flags, rest []string
 	for len(tail) > 0 {
 		n := 1
@@ -145,8 +150,11 @@ func flagsFirst(known []cli.Flag, tail []string) []string {
 			if tail[0] == "--help" || tail[0] == "-h" {
 				return tail[:1] // the parser takes what follows for a verb
 			}
-			n = min(flagWidth(known, tail[0]), len(tail))
+			n = min(flagWidth(verb.Flags, tail[0]), len(tail))
 			flags = append(flags, tail[:n]...)
+		case verb.Name == "ps" || verb.Name == "exec":
+			n = len(tail)
+			rest = append(rest, tail...)
 		default:
 			rest = append(rest, tail[0])
 		}

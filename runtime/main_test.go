@@ -143,6 +143,8 @@ func TestReorder(t *testing.T) {
 		{"run id -b", "run -b id"}, // then refused: a value is missing
 		{"run - -d", "run -d -"},
 		{"run id --keep --help", "run --help"},
+		{"ps -f json id -o pid", "ps -f json id -o pid"},
+		{"ps id -ef -f table", "ps id -ef -f table"},
 		{"nope id --force", "nope id --force"},
 		{"--root", "--root"},
 		{"", ""},

@@ -34,7 +34,7 @@ func (a *app) quick(args []string) error {
 		if err != nil {
 			return err
 		}
-		c, err := parse(top, verb.Flags, flagsFirst(verb.Flags, args[at+1:]))
+		c, err := parse(top, verb.Flags, flagsFirst(verb, args[at+1:]))
 		if err != nil {
 			return err
 		}

@@ -19,10 +19,10 @@ const destroyTime = 2 * time.Second
 // first. What is already gone is no error. It kills nothing: a cgroup that still
 // has processes after two seconds is an error.
 func (c *Cgroup) Destroy() error {
-	var left []string
+	var left []*dir
 	for i := range c.dirs {
 		if err := unix.Rmdir(c.dirs[i].path); err != nil && !gone(err) {
-			left = append(left, c.dirs[i].path)
+			left = append(left, &c.dirs[i])
 		}
 	}
 	if len(left) == 0 {
@@ -31,24 +31,26 @@ func (c *Cgroup) Destroy() error {
 	ctx, cancel := context.WithTimeout(context.Background(), destroyTime)
 	defer cancel()
 	var errs []error
-	for _, path := range left {
-		if err := c.remove(ctx, path); err != nil {
+	for _, d := range left {
+		if err := d.remove(ctx); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// remove tries until ctx is done to remove what a plain rmdir could not: the
-// container made cgroups of its own, or a task is still exiting, for which rmdir
-// fails with EBUSY although cgroup.procs no longer lists it.
-func (c *Cgroup) remove(ctx context.Context, path string) error {
-	for wait := 100 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
-		err := removeTree(path)
+// remove removes what a plain rmdir could not: the container made cgroups of its
+// own, or a process is still exiting. It waits for the event of that process's end.
+// Only where that has come and the kernel still says EBUSY does it wait for time to
+// pass: v1 lists no longer a task that holds the directory until it has been
+// scheduled for the last time.
+func (d *dir) remove(ctx context.Context) error {
+	for wait := time.Duration(0); ; wait = min(2*wait+50*time.Microsecond, 20*time.Millisecond) {
+		err := removeTree(d.path)
 		if err == nil || !errors.Is(err, unix.EBUSY) {
 			return err
 		}
-		if c.WaitEmpty(ctx) != nil || !sleep(ctx, wait) {
+		if !sleep(ctx, wait) || waitEmpty(ctx, d) != nil {
 			return fmt.Errorf("%w: %w", errBusy, err)
 		}
 	}

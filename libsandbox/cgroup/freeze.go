@@ -39,13 +39,21 @@ func (c *Cgroup) freezeUnified(ctx context.Context) error {
 
 // freezeV1 keeps asking: a process that forks while its cgroup is FREEZING, or that
 // could not be stopped at once, is only looked at again with the next write
-// (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst).
+// (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst). Where that does not
+// help, all run again for a moment: one may have to wait for another that stands
+// still already, as the parent does in vfork(2).
 func (c *Cgroup) freezeV1(ctx context.Context) error {
 	d := c.controller("freezer")
 	if d == nil {
 		return errors.New("the host has no freezer cgroup controller")
 	}
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
+		if wait == 10*time.Millisecond {
+			if err := writeFile(d.path, "freezer.state", "THAWED"); err != nil {
+				return err
+			}
+			sleep(ctx, time.Millisecond)
+		}
 		if err := writeFile(d.path, "freezer.state", "FROZEN"); err != nil {
 			return err
 		}
@@ -71,6 +79,19 @@ func (c *Cgroup) Thaw() error {
 		return fmt.Errorf("thaw: %w", err)
 	}
 	return nil
+}
+
+// ThawKilled thaws a frozen cgroup on a pure v1 host, where killed processes do not
+// end before. Elsewhere they do.
+func (c *Cgroup) ThawKilled() error {
+	if c.unified() != nil {
+		return nil
+	}
+	frozen, err := c.Frozen()
+	if err != nil || !frozen {
+		return err
+	}
+	return c.Thaw()
 }
 
 // Frozen reports whether Freeze has been called and Thaw has not. A cgroup that is

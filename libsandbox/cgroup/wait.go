@@ -11,21 +11,51 @@ import (
 
 // WaitEmpty returns when no live process is left in the cgroup and below it, or
 // with ctx's error. In a unified hierarchy the kernel says so by an event; on pure
-// v1 hosts the process lists are read again and again, after pauses of at most
-// 10 ms.
+// v1 hosts the ends of the processes are events, by their pidfds.
 func (c *Cgroup) WaitEmpty(ctx context.Context) error {
-	if d := c.unified(); d != nil {
+	return waitEmpty(ctx, c.primary())
+}
+
+func waitEmpty(ctx context.Context, d *dir) error {
+	if d.unified() {
 		return waitEvent(ctx, d.path, "populated 0")
 	}
-	for wait := 100 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
-		pids, err := c.Procs()
+	return waitMembers(ctx, d.path)
+}
+
+// waitMembers waits for the end of each process that a v1 directory lists, and then
+// looks again, because they may have had children.
+func waitMembers(ctx context.Context, path string) error {
+	for {
+		pids, err := procs(nil, path)
 		if err != nil || len(pids) == 0 {
 			return err
 		}
-		if !sleep(ctx, wait) {
-			return context.Cause(ctx)
+		for _, pid := range pids {
+			if err := waitMember(ctx, pid); err != nil {
+				return err
+			}
 		}
 	}
+}
+
+// waitMember waits for the end of a process, but no longer than a look at the list
+// should be old: it may also leave the cgroup alive.
+func waitMember(ctx context.Context, pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	switch err {
+	case nil:
+		defer unix.Close(fd)
+		return poll(ctx, fd, unix.POLLIN)
+	case unix.ESRCH:
+		return nil
+	}
+	// The leader has exited and other threads have not (EINVAL), or descriptors have
+	// run out: there is nothing to wait for but time.
+	if !sleep(ctx, time.Millisecond) {
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 // waitEvent waits for a line of cgroup.events, whose changes poll(2) reports with
@@ -41,21 +71,30 @@ func waitEvent(ctx context.Context, path, line string) error {
 	}
 	defer unix.Close(fd)
 	for {
-		text, err := readAll(fd) // also acknowledges the last event
-		if gone(err) || err == nil && strings.Contains("\n"+text, "\n"+line+"\n") {
-			return nil
+		if yes, err := hasLine(fd, line); yes || err != nil {
+			return err
 		}
-		if err != nil {
-			return &os.PathError{Op: "read", Path: path, Err: err}
-		}
-		if err := pollEvent(ctx, fd); err != nil {
+		if err := poll(ctx, fd, unix.POLLPRI); err != nil {
 			return err
 		}
 	}
 }
 
-// pollEvent blocks for at most 50 ms, so that ctx is looked at that often.
-func pollEvent(ctx context.Context, fd int) error {
+// hasLine says whether an open cgroup.events has a line, and acknowledges its last
+// change. The file of a cgroup that is gone has all.
+func hasLine(fd int, line string) (bool, error) {
+	text, err := readAll(fd)
+	if gone(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, os.NewSyscallError("read cgroup.events", err)
+	}
+	return strings.Contains("\n"+text, "\n"+line+"\n"), nil
+}
+
+// poll blocks for at most 50 ms, so that ctx is looked at that often.
+func poll(ctx context.Context, fd int, events int16) error {
 	timeout := 50 * time.Millisecond
 	if end, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, max(0, time.Until(end)))
@@ -63,7 +102,7 @@ func pollEvent(ctx context.Context, fd int) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLPRI}}, int(timeout.Milliseconds()+1))
+	_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: events}}, int(timeout.Milliseconds()+1))
 	if err != nil && err != unix.EINTR {
 		return os.NewSyscallError("poll", err)
 	}

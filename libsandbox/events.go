@@ -1,0 +1,74 @@
+package libsandbox
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"adl.run/adl-runtime/libsandbox/cgroup"
+)
+
+// Stats is what the kernel has counted for a container.
+type Stats = cgroup.Stats
+
+// Event is a thing that happened to a container: Stats were taken, or without them
+// it ran out of memory.
+type Event struct {
+	Stats *Stats
+}
+
+// Stats reads the container's counters. ErrNotRunning: it is stopped.
+func (sb *Sandbox) Stats() (*Stats, error) {
+	cg, err := sb.live()
+	if err != nil {
+		return nil, err
+	}
+	return cg.Stats()
+}
+
+// Events calls f each time the container runs out of memory, and with new Stats each
+// interval. It returns nil when the container's last process has ended, otherwise
+// the error of f or ctx. ErrNotRunning: the container is stopped.
+func (sb *Sandbox) Events(ctx context.Context, interval time.Duration, f func(Event) error) error {
+	cg, err := sb.live()
+	if err != nil {
+		return err
+	}
+	w, err := cg.Watch()
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	for next := time.Now().Add(interval); ; {
+		event, err := w.Next(ctx, time.Until(next))
+		if err != nil || event == cgroup.EventEmpty {
+			return err
+		}
+		var e Event
+		if event == cgroup.EventNone {
+			if e.Stats, err = cg.Stats(); err != nil {
+				if !cg.Exists() { // removed just now
+					return nil
+				}
+				return err
+			}
+			next = time.Now().Add(interval)
+		}
+		if err := f(e); err != nil {
+			return err
+		}
+	}
+}
+
+// live is the cgroup of a container that is not stopped.
+func (sb *Sandbox) live() (*cgroup.Cgroup, error) {
+	if err := sb.reload(); err != nil {
+		return nil, err
+	}
+	if sb.currentStatus() == specs.StateStopped {
+		return nil, kindError{fmt.Errorf("container with id %s is not running", sb.id), ErrNotRunning}
+	}
+	return cgroup.Load(sb.rec.Cgroup)
+}
