@@ -18,7 +18,7 @@ export GO TAGS
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint unit root cross fuzz conformance bench man install clean
+.PHONY: help build run test lint unit root cross fuzz conformance bench man completion install clean
 
 help: ## print this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -57,9 +57,15 @@ bench: build ## compare speed and memory with crun and runc, and check the targe
 man: build ## write build/man/adl-runtime.8
 	hack/man.sh $(BINARY) $(MANUAL)
 
-install: build man ## install the binary and its manual page; PREFIX=/usr/local, DESTDIR=
+completion: ## write completion scripts for bash, zsh and fish to build/completion
+	$(GO) run -tags $(TAGS) ./hack/completion build/completion
+
+install: build man completion ## install binary, manual page and completions; PREFIX=/usr/local, DESTDIR=
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/adl-runtime
 	install -D -m 0644 $(MANUAL) $(DESTDIR)$(PREFIX)/share/man/man8/adl-runtime.8
+	install -D -m 0644 build/completion/adl-runtime $(DESTDIR)$(PREFIX)/share/bash-completion/completions/adl-runtime
+	install -D -m 0644 build/completion/_adl-runtime $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_adl-runtime
+	install -D -m 0644 build/completion/adl-runtime.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/adl-runtime.fish
 
 clean: ## remove build/
 	rm -rf build
