@@ -2,7 +2,7 @@ package main
 
 import "fmt"
 
-// target is a bound of issue 2, "Speed and memory to reach". Against empty
+// target is a bound that this project has set itself. Against empty
 // means that the median itself is bounded and not a ratio of medians.
 type target struct {
 	key     key // Runtime is not used

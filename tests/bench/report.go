@@ -142,7 +142,7 @@ func (r *report) heading() []string {
 
 func (r *report) verdict() []string {
 	total := len(targets(r.parallel, r.gapMS))
-	out := []string{fmt.Sprintf("Of the %d targets of issue 2, %d are met, %d missed, %d not measured.",
+	out := []string{fmt.Sprintf("Of the %d targets, %d are met, %d missed, %d not measured.",
 		total, total-len(r.Missed)-len(r.Unmeasured), len(r.Missed), len(r.Unmeasured))}
 	if len(r.Missed) > 0 {
 		out = append(out, "")
