@@ -23,7 +23,10 @@ func parent(t *testing.T) (c *Child, child int) {
 	b := program.NewBuilder(3)
 	b.Note("root.path")
 	b.Emit(unix.SYS_CHDIR)
-	c = &Child{program: &b.Program, sync: pair[0]}
+	if err := unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
+		t.Fatal(err)
+	}
+	c = &Child{Pid: unix.Getpid(), program: &b.Program, sync: pair[0]}
 	t.Cleanup(func() { c.Close(); unix.Close(pair[1]) })
 	return c, pair[1]
 }
@@ -57,6 +60,28 @@ func TestNext(t *testing.T) {
 		if fmt.Sprint(r) != fmt.Sprint(k.want) || err == nil && k.err != "" || err != nil && err.Error() != k.err {
 			t.Errorf("%x: %+v, %v, want %+v, %s", k.raw, r, err, k.want, k.err)
 		}
+	}
+}
+
+// Only the process that was started says who goes on in its place, and once: its child
+// inside a container may be somebody else's puppet.
+func TestForkedBySomebodyElse(t *testing.T) {
+	c, child := parent(t)
+	for n, want := range []string{"<nil>", fmt.Sprintf("engine: process %d says that it goes on as process 1", c.Pid)} {
+		if _, err := unix.Write(child, words(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := c.Next(); fmt.Sprint(err) != want || (r.Forked != 0) != (err == nil) {
+			t.Errorf("record %d: %+v, %v, want %s", n, r, err, want)
+		}
+	}
+	c, child = parent(t)
+	c.Pid++
+	if _, err := unix.Write(child, words(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := c.Next(); err == nil || r.Forked != 0 {
+		t.Errorf("from another process: %+v, %v", r, err)
 	}
 }
 

@@ -49,6 +49,7 @@ type Child struct {
 
 	program *program.Program
 	sync    int
+	forked  bool
 }
 
 // Image is the inode of a program's executable.
@@ -104,6 +105,11 @@ func (o *Options) files(p *program.Program) (files []uintptr, pair [2]int, err e
 	if err != nil {
 		return nil, pair, fmt.Errorf("engine: socketpair: %w", err)
 	}
+	if err := unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
+		unix.Close(pair[0])
+		unix.Close(pair[1])
+		return nil, pair, fmt.Errorf("engine: SO_PASSCRED: %w", err)
+	}
 	files = append(make([]uintptr, 0, p.FirstFile+len(p.Files)), o.Files...)
 	if len(files) != p.FirstFile {
 		err = fmt.Errorf("engine: %d descriptors for a program that wants %d", len(files), p.FirstFile)
@@ -129,7 +135,8 @@ func (o *Options) files(p *program.Program) (files []uintptr, pair [2]int, err e
 type Record struct {
 	// Barrier is the number of the barrier reached; valid where Forked is 0.
 	Barrier int
-	// Forked is the process that goes on in place of the one started.
+	// Forked is the process that goes on in place of the one started, which has said
+	// so itself. It comes once.
 	Forked int
 	// Files are the descriptors that came with the record. The receiver owns them.
 	Files []int
@@ -140,7 +147,7 @@ type Record struct {
 func (c *Child) Next() (Record, error) {
 	var r Record
 	var buf [8]byte
-	oob := make([]byte, unix.CmsgSpace(2*4))
+	oob := make([]byte, unix.CmsgSpace(2*4)+unix.CmsgSpace(unix.SizeofUcred))
 	n, oobn, _, _, err := kernel.Recvmsg(c.sync, buf[:], oob)
 	if err == unix.ECONNRESET {
 		// It ended before it read what Release wrote. That is said first, and once;
@@ -158,7 +165,17 @@ func (c *Child) Next() (Record, error) {
 	case n != len(buf):
 		return r, fmt.Errorf("engine: init sent %d bytes", n)
 	}
-	return r, r.decode(buf, c.program)
+	if err := r.decode(buf, c.program); err != nil || r.Forked == 0 {
+		return r, err
+	}
+	// The process that comes to life inside the container has this socket, too, and
+	// may be traced there by one that may do so: it must not name a process of the
+	// host for the caller to signal and to wait for.
+	if sender := kernel.Sender(oob[:oobn]); c.forked || sender != c.Pid {
+		return Record{Files: r.Files}, fmt.Errorf("engine: process %d says that it goes on as process %d", sender, r.Forked)
+	}
+	c.forked = true
+	return r, nil
 }
 
 // Pending returns the fault that the child has reported, without waiting for one.

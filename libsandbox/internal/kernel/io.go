@@ -42,3 +42,18 @@ func Rights(oob []byte) (fds []int) {
 	}
 	return fds
 }
+
+// Sender returns the process, by its pid here, that sent the message of a control
+// message with credentials (SO_PASSCRED, unix(7)), 0 where there are none.
+func Sender(oob []byte) int {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return 0
+	}
+	for i := range msgs {
+		if cred, err := unix.ParseUnixCredentials(&msgs[i]); err == nil {
+			return int(cred.Pid)
+		}
+	}
+	return 0
+}
