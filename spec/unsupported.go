@@ -10,18 +10,11 @@ import (
 // silently lacks a part of its configuration is worse than none. To support
 // something, delete its line. It runs after checkPresent.
 func unsupported(s *specs.Spec) error {
-	p, l := s.Process, s.Linux
-	for _, f := range [...]struct {
-		set   bool
-		field string
-		what  string
-	}{
-		{p.ApparmorProfile != "", "process.apparmorProfile", "AppArmor profiles are not supported yet"},
-		{p.SelinuxLabel != "", "process.selinuxLabel", "SELinux labels are not supported yet"},
-		{p.Scheduler != nil, "process.scheduler", "scheduler attributes are not supported yet"},
-		{p.IOPriority != nil, "process.ioPriority", "I/O priorities are not supported yet"},
-		{p.ExecCPUAffinity != nil, "process.execCPUAffinity", "CPU affinity is not supported yet"},
-
+	if err := unsupportedProcess(s.Process); err != nil {
+		return err
+	}
+	l := s.Linux
+	err := refuse([]refusal{
 		{len(l.UIDMappings) > 0, "linux.uidMappings", "user namespaces are not supported yet"},
 		{len(l.GIDMappings) > 0, "linux.gidMappings", "user namespaces are not supported yet"},
 		{len(l.TimeOffsets) > 0, "linux.timeOffsets", "time namespaces are not supported yet"},
@@ -35,14 +28,34 @@ func unsupported(s *specs.Spec) error {
 		{s.Solaris != nil, "solaris", "only Linux is supported"},
 		{s.ZOS != nil, "zos", "only Linux is supported"},
 		{s.FreeBSD != nil, "freebsd", "only Linux is supported"},
-		{p.CommandLine != "", "process.commandLine", "only Windows has it, use process.args"},
-		{p.User.Username != "", "process.user.username", "only Windows has it, use process.user.uid"},
-	} {
+	})
+	return firstError(err, unsupportedNamespaces(s), unsupportedMounts(s))
+}
+
+// refusal is a field that must not be set.
+type refusal struct {
+	set         bool
+	field, what string
+}
+
+func refuse(list []refusal) error {
+	for _, f := range list {
 		if f.set {
 			return fmt.Errorf("%s: %s", f.field, f.what)
 		}
 	}
-	return firstError(unsupportedNamespaces(s), unsupportedMounts(s))
+	return nil
+}
+
+func unsupportedProcess(p *specs.Process) error {
+	return refuse([]refusal{
+		{p.ApparmorProfile != "", "process.apparmorProfile", "AppArmor profiles are not supported yet"},
+		{p.SelinuxLabel != "", "process.selinuxLabel", "SELinux labels are not supported yet"},
+		{p.Scheduler != nil, "process.scheduler", "scheduler attributes are not supported yet"},
+		{p.IOPriority != nil, "process.ioPriority", "I/O priorities are not supported yet"},
+		{p.CommandLine != "", "process.commandLine", "only Windows has it, use process.args"},
+		{p.User.Username != "", "process.user.username", "only Windows has it, use process.user.uid"},
+	})
 }
 
 func unsupportedNamespaces(s *specs.Spec) error {

@@ -148,7 +148,7 @@ func checkProcess(s *specs.Spec) error {
 	if err := firstError(noNUL("process.cwd", p.Cwd), noNULs("process.args", p.Args), noNULs("process.env", p.Env)); err != nil {
 		return err
 	}
-	return checkConsole(p)
+	return firstError(checkConsole(p), checkAffinity(p))
 }
 
 // checkConsole: the size is a struct winsize, whose members have 16 bits.

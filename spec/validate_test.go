@@ -401,7 +401,6 @@ func TestUnsupported(t *testing.T) {
 		{`process.selinuxLabel: SELinux labels are not supported yet`, func(s *specs.Spec) { s.Process.SelinuxLabel = "l" }},
 		{`process.scheduler: scheduler attributes are not supported yet`, func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{} }},
 		{`process.ioPriority: I/O priorities are not supported yet`, func(s *specs.Spec) { s.Process.IOPriority = &specs.LinuxIOPriority{} }},
-		{`process.execCPUAffinity: CPU affinity is not supported yet`, func(s *specs.Spec) { s.Process.ExecCPUAffinity = &specs.CPUAffinity{} }},
 		{`linux.uidMappings: ` + userns, func(s *specs.Spec) { s.Linux.UIDMappings = ids }},
 		{`linux.gidMappings: ` + userns, func(s *specs.Spec) { s.Linux.GIDMappings = ids }},
 		{`linux.namespaces[5].type "user": ` + userns, func(s *specs.Spec) { s.Linux.Namespaces[5].Type = "user" }},
