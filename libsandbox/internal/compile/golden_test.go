@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"adl.run/adl-runtime/libsandbox/internal/program"
 	"adl.run/adl-runtime/spec"
 )
 
@@ -70,14 +71,25 @@ func small() *specs.Spec {
 // TestListings compares what each spec compiles to with testdata/*.listing. A
 // difference is a change of what containers do: look at it, then run with -update.
 func TestListings(t *testing.T) {
-	cases, err := filepath.Glob("testdata/*.json")
+	compareListings(t, "testdata", func(g *golden) (*program.Program, error) {
+		p, err := NewInit(g.Spec, g.Facts, g.Options)
+		if err != nil {
+			return nil, err
+		}
+		return p.Program, nil
+	})
+}
+
+// compareListings compiles the cases in dir and compares them with the listings there.
+func compareListings(t *testing.T, dir string, compile func(*golden) (*program.Program, error)) {
+	t.Helper()
+	cases, err := filepath.Glob(dir + "/*.json")
 	if err != nil || len(cases) == 0 {
 		t.Fatalf("no cases: %v", err)
 	}
 	for _, path := range cases {
 		t.Run(strings.TrimSuffix(filepath.Base(path), ".json"), func(t *testing.T) {
-			g := readGolden(t, path)
-			p, err := NewInit(g.Spec, g.Facts, g.Options)
+			p, err := compile(readGolden(t, path))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -29,14 +29,10 @@ func NewHook(spec *specs.Spec, hook *specs.Hook, note, dir string, facts *Facts)
 	c.st, c.t = c.Slots("st", 1), c.Slot("t")
 	if facts != nil {
 		c.timerSlack()
-		for _, tasks := range facts.Tasks {
-			c.write(tasks, "0")
-		}
+		c.joinTasks()
+		c.Note(note)
 	}
-	flags := 0
-	for _, ns := range spec.Linux.Namespaces {
-		flags |= cloneFlag(ns.Type)
-	}
+	flags := c.namespaceFlags()
 	if flags != 0 {
 		c.Emit(unix.SYS_SETNS, c.File(FileInit), program.Num(flags))
 	}

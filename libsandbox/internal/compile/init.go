@@ -56,6 +56,9 @@ type Facts struct {
 	Sources map[int]Source
 	// Tasks are the `tasks` files of the cgroup v1 directories to join.
 	Tasks []string
+	// Affinity is process.execCPUAffinity.final of an exec, one bit a CPU; empty leaves
+	// the CPUs what they are.
+	Affinity []uint64
 	// CgroupUnified says that the host has cgroup v2 only.
 	CgroupUnified bool
 	// Hierarchies are the cgroup v1 hierarchies for a mount of type cgroup.
@@ -149,15 +152,13 @@ type compiler struct {
 	sources              map[int]int    // opened early: bind mounts, by their index
 	nodes                map[string]int // opened early: devices, by their path
 	held                 int            // how many descriptors hold has numbered
-	scratch              int  // first of two fixed descriptor numbers
-	foreign              int  // the op of closeForeign
+	scratch              int            // first of two fixed descriptor numbers
+	foreign              int            // the op of closeForeign
 }
 
 // NewInit compiles a validated spec.
 func NewInit(spec *specs.Spec, facts *Facts, opts *Options) (*Init, error) {
-	first := 3 + opts.ExtraFiles
-	c := &compiler{Builder: program.NewBuilder(first), spec: spec, facts: facts, opts: opts, out: &Init{}}
-	c.scratch = first + 24 // above what is open at any one time
+	c := newCompiler(spec, facts, opts)
 	if err := c.compile(); err != nil {
 		return nil, err
 	}
@@ -166,8 +167,15 @@ func NewInit(spec *specs.Spec, facts *Facts, opts *Options) (*Init, error) {
 	return c.out, nil
 }
 
+func newCompiler(spec *specs.Spec, facts *Facts, opts *Options) *compiler {
+	first := 3 + opts.ExtraFiles
+	c := &compiler{Builder: program.NewBuilder(first), spec: spec, facts: facts, opts: opts, out: &Init{}}
+	c.scratch = first + 24 // above what is open at any one time
+	return c
+}
+
 func (c *compiler) compile() error {
-	c.begin()
+	c.begin("init")
 	c.oomScore()
 	if c.joinsMounts() || c.hasNamespace(specs.UserNamespace) {
 		// What is joined need not show the cgroups' files, and the root of a user
@@ -201,8 +209,9 @@ func (c *compiler) direct() bool {
 		!c.spec.Process.Terminal && c.spec.Hooks == nil
 }
 
-func (c *compiler) begin() {
-	c.Note("init")
+// begin is the beginning of every program.
+func (c *compiler) begin(note string) {
+	c.Note(note)
 	c.Let(program.FaultFD, c.File(FileSync))
 	for _, s := range []struct {
 		slot *program.Slot
@@ -257,12 +266,7 @@ func (c *compiler) signals() {
 func (c *compiler) session() {
 	c.Note("process")
 	c.Emit(unix.SYS_SETSID)
-	if c.opts.Keyring != "" {
-		c.Note("keyring")
-		i := c.Emit(unix.SYS_KEYCTL, program.Num(unix.KEYCTL_JOIN_SESSION_KEYRING), c.String(c.opts.Keyring))
-		c.Tolerate(i, unix.ENOSYS)
-		c.Tolerate(i, unix.EDQUOT) // as crun: a full quota leaves the caller's keyring
-	}
+	c.keyring()
 	if h := c.spec.Hostname; h != "" {
 		c.Note("hostname " + strconv.Quote(h))
 		c.Emit(unix.SYS_SETHOSTNAME, c.String(h), program.Num(len(h)))
@@ -271,6 +275,33 @@ func (c *compiler) session() {
 		c.Note("domainname " + strconv.Quote(d))
 		c.Emit(unix.SYS_SETDOMAINNAME, c.String(d), program.Num(len(d)))
 	}
+}
+
+// keyring makes the container's session keyring, without which the process would have
+// the caller's. An exec finds it by its name and joins it where its owner may search
+// it, as in runc.
+func (c *compiler) keyring() {
+	const (
+		made        = 0x3f130000 // the kernel's choice: possessor all; owner view, read, link
+		ownerSearch = 0x00080000
+	)
+	var none program.Label
+	if c.joinKeyring(&none) {
+		c.Emit(unix.SYS_KEYCTL, program.Num(unix.KEYCTL_SETPERM), program.Num(unix.KEY_SPEC_SESSION_KEYRING), program.Num(made|ownerSearch))
+		c.Bind(&none)
+	}
+}
+
+// joinKeyring goes on at none where there can be no keyring.
+func (c *compiler) joinKeyring(none *program.Label) bool {
+	if c.opts.Keyring == "" {
+		return false
+	}
+	c.Note("keyring")
+	i := c.Emit(unix.SYS_KEYCTL, program.Num(unix.KEYCTL_JOIN_SESSION_KEYRING), c.String(c.opts.Keyring))
+	c.OnError(i, unix.ENOSYS, none)
+	c.OnError(i, unix.EDQUOT, none) // as crun: a full quota leaves the caller's keyring
+	return true
 }
 
 func (c *compiler) oomScore() {

@@ -50,13 +50,25 @@ func (c *compiler) joinCgroups() {
 		c.report(BarrierCgroup)
 		c.await()
 	}
+	c.joinTasks()
+	if !c.hasNamespace(specs.UserNamespace) {
+		c.cgroupNamespace()
+	}
+}
+
+func (c *compiler) joinTasks() {
 	for _, tasks := range c.facts.Tasks {
 		c.Note("linux.cgroupsPath " + tasks)
 		c.write(tasks, "0")
 	}
-	if !c.hasNamespace(specs.UserNamespace) {
-		c.cgroupNamespace()
+}
+
+// namespaceFlags are the CLONE_NEW* flags of the container's namespaces.
+func (c *compiler) namespaceFlags() (flags int) {
+	for _, ns := range c.spec.Linux.Namespaces {
+		flags |= cloneFlag(ns.Type)
 	}
+	return flags
 }
 
 func (c *compiler) cgroupNamespace() {

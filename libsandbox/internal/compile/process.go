@@ -26,6 +26,12 @@ func (c *compiler) process() error {
 	}
 	cwd := c.workingDirectory(p)
 	c.privileges(p)
+	return c.execute(p, cwd)
+}
+
+// execute does the rest with the process's own privileges. cwd is from
+// workingDirectory.
+func (c *compiler) execute(p *specs.Process, cwd program.Slot) error {
 	c.retryDirectory(p, cwd)
 	c.restrict(p)
 	path, err := c.lookPath(p)
@@ -127,17 +133,20 @@ func (c *compiler) personality(p *specs.LinuxPersonality) error {
 // workingDirectory enters the working directory with the privileges of set-up, as
 // it may lie below a directory that the user cannot pass. Where that is forbidden,
 // as on a file system that root may not read, retryDirectory does it as the user.
-// It returns the slot that tells whether it is done.
+// So it is for the errnos in later, too. It returns the slot that tells whether it is
+// done.
 //
 // CVE-2024-21626: the directory is opened inside the root and through no magic
 // link, so it can be none that a descriptor of the host refers to.
-func (c *compiler) workingDirectory(p *specs.Process) program.Slot {
+func (c *compiler) workingDirectory(p *specs.Process, later ...unix.Errno) program.Slot {
 	c.Note("process.cwd " + strconv.Quote(p.Cwd))
 	var denied, closed program.Label
 	done := c.Slot("cwd")
 	c.Let(done, program.Num(0))
 	i := c.openat2(c.t, c.root, relative(p.Cwd), unix.O_PATH|unix.O_DIRECTORY, inRoot)
-	c.OnError(i, unix.EACCES, &denied)
+	for _, errno := range append(later, unix.EACCES) {
+		c.OnError(i, errno, &denied)
+	}
 	c.OnError(c.Emit(unix.SYS_FCHDIR, program.Val(c.t)), unix.EACCES, &closed)
 	c.Let(done, program.Num(1))
 	c.Bind(&closed)

@@ -3,6 +3,7 @@ package compile
 import (
 	"errors"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"adl.run/adl-runtime/libsandbox/internal/program"
@@ -21,6 +22,16 @@ func (c *compiler) terminal() error {
 	if !c.hasPts {
 		return errors.New("process.terminal: needs a mount of type devpts at /dev/pts")
 	}
+	c.openTerminal(p)
+	c.takeTerminal()
+	c.console()
+	c.close(c.fs)
+	return nil
+}
+
+// openTerminal makes a terminal in %pts and leaves its slave as %fs and as stdin,
+// stdout and stderr.
+func (c *compiler) openTerminal(p *specs.Process) {
 	c.Note("process.terminal")
 	c.openat2(c.m, c.pts, "ptmx", unix.O_RDWR|unix.O_NOCTTY, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_XDEV|unix.RESOLVE_NO_SYMLINKS)
 	c.Emit(unix.SYS_IOCTL, program.Val(c.m), program.Num(unix.TIOCSPTLCK), c.Words(0))
@@ -37,10 +48,12 @@ func (c *compiler) terminal() error {
 	for fd := range 3 {
 		c.Emit(unix.SYS_DUP3, program.Val(c.fs), program.Num(fd), program.Num(0))
 	}
-	c.Emit(unix.SYS_IOCTL, program.Val(c.fs), program.Num(unix.TIOCSCTTY), program.Num(0))
-	c.console()
-	c.close(c.fs)
-	return nil
+}
+
+// takeTerminal makes stdin the controlling terminal of the session that this process
+// leads.
+func (c *compiler) takeTerminal() {
+	c.Emit(unix.SYS_IOCTL, program.Num(0), program.Num(unix.TIOCSCTTY), program.Num(0))
 }
 
 // console binds the slave over /dev/console, which must be a file that nothing of

@@ -81,6 +81,8 @@ func (c Call) String() string {
 		return "rt_sigaction"
 	case unix.SYS_RT_SIGPROCMASK:
 		return "rt_sigprocmask"
+	case unix.SYS_SCHED_SETAFFINITY:
+		return "sched_setaffinity"
 	case unix.SYS_SENDMSG:
 		return "sendmsg"
 	case unix.SYS_SETDOMAINNAME:

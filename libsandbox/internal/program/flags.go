@@ -61,7 +61,7 @@ func flagsOf(op *Op, k int) []flagName {
 	case unix.SYS_PRCTL:
 		return prctlNames()
 	case unix.SYS_KEYCTL:
-		return []flagName{{unix.KEYCTL_JOIN_SESSION_KEYRING, "KEYCTL_JOIN_SESSION_KEYRING"}}
+		return []flagName{{unix.KEYCTL_JOIN_SESSION_KEYRING, "KEYCTL_JOIN_SESSION_KEYRING"}, {unix.KEYCTL_SETPERM, "KEYCTL_SETPERM"}}
 	case unix.SYS_CLOSE_RANGE:
 		return []flagName{{unix.CLOSE_RANGE_CLOEXEC, "CLOSE_RANGE_CLOEXEC"}}
 	case unix.SYS_IOCTL:

@@ -161,6 +161,8 @@ func signature(c Call) shapes {
 		return shapes{flags}
 	case unix.SYS_PRLIMIT64:
 		return shapes{plain, plain, words}
+	case unix.SYS_SCHED_SETAFFINITY:
+		return shapes{plain, plain, words}
 	case unix.SYS_CAPSET:
 		return shapes{words, words}
 	case unix.SYS_EXECVE:
