@@ -80,6 +80,7 @@ type creation struct {
 	cgroup *cgroup.Cgroup
 	init   *compile.Init
 	child  *engine.Child
+	first  int // the pid of the process that was started
 	undo   cleanup
 }
 
@@ -244,6 +245,7 @@ func (c *creation) start() error {
 	if c.child, err = engine.Start(c.init.Program, opts); err != nil {
 		return fmt.Errorf("linux.namespaces: %w", err)
 	}
+	c.first = c.child.Pid
 	c.sb.child = &child{Child: c.child}
 	c.undo.add(func() { c.kill() })
 	return nil
@@ -252,14 +254,10 @@ func (c *creation) start() error {
 // kill ends everything of a creation that failed.
 func (c *creation) kill() {
 	_ = unix.Kill(c.child.Pid, unix.SIGKILL)
-	cg := c.cgroup.Claimed()
-	pids, _ := cg.Procs()
-	_ = cg.Kill()
+	_ = c.cgroup.Claimed().Kill()
 	reap(c.child.Pid)
-	for _, pid := range pids {
-		reap(pid) // a child that init's parent has not told of; others are none of ours
-	}
 	c.child.Close()
+	reap(-c.first) // the group of a child that init's parent has not told of
 	if c.sb.child.console != nil {
 		c.sb.child.console.Close()
 	}
@@ -284,6 +282,9 @@ func (c *creation) follow(ctx context.Context) error {
 		case r.Forked != 0:
 			reap(c.child.Pid)
 			c.child.Pid = r.Forked
+			if err := c.child.Release(); err != nil {
+				return c.explain(err)
+			}
 			continue
 		}
 		c.step("at-barrier")

@@ -97,6 +97,8 @@ func openNamespace(j *compile.Join) (int, error) {
 	case err == nil && t == unix.CLONE_NEWNS && sameFile(fd, "/proc/self/ns/mnt"):
 		// pivot_root in there would change the root of the host's processes.
 		err = errors.New("is the mount namespace of the runtime itself")
+	case err == nil && t == unix.CLONE_NEWUSER && sameFile(fd, "/proc/self/ns/user"):
+		err = errors.New("is the user namespace of the runtime itself")
 	}
 	if err != nil {
 		unix.Close(fd)

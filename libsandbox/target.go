@@ -21,7 +21,7 @@ func (c *creation) makeTarget(r engine.Record) error {
 		return fmt.Errorf("init is at barrier %d with %d descriptors", r.Barrier, len(r.Files))
 	}
 	t := &c.init.Targets[n]
-	if err := makeInRoot(r.Files[0], t.Path, t.File); err != nil {
+	if err := c.asRoot(func() error { return makeInRoot(r.Files[0], t.Path, t.File) }); err != nil {
 		return fmt.Errorf("make mount point %s: %w", t.Path, err)
 	}
 	return nil

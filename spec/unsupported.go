@@ -14,10 +14,7 @@ func unsupported(s *specs.Spec) error {
 		return err
 	}
 	l := s.Linux
-	err := refuse([]refusal{
-		{len(l.UIDMappings) > 0, "linux.uidMappings", "user namespaces are not supported yet"},
-		{len(l.GIDMappings) > 0, "linux.gidMappings", "user namespaces are not supported yet"},
-		{len(l.TimeOffsets) > 0, "linux.timeOffsets", "time namespaces are not supported yet"},
+	return refuse([]refusal{
 		{l.Seccomp != nil, "linux.seccomp", "seccomp filters are not supported yet"},
 		{l.IntelRdt != nil, "linux.intelRdt", "Intel RDT is not supported yet"},
 		{l.MemoryPolicy != nil, "linux.memoryPolicy", "memory policies are not supported yet"},
@@ -29,7 +26,6 @@ func unsupported(s *specs.Spec) error {
 		{s.ZOS != nil, "zos", "only Linux is supported"},
 		{s.FreeBSD != nil, "freebsd", "only Linux is supported"},
 	})
-	return firstError(err, unsupportedNamespaces(s), unsupportedMounts(s))
 }
 
 // refusal is a field that must not be set.
@@ -56,33 +52,4 @@ func unsupportedProcess(p *specs.Process) error {
 		{p.CommandLine != "", "process.commandLine", "only Windows has it, use process.args"},
 		{p.User.Username != "", "process.user.username", "only Windows has it, use process.user.uid"},
 	})
-}
-
-func unsupportedNamespaces(s *specs.Spec) error {
-	for i, ns := range s.Linux.Namespaces {
-		switch ns.Type {
-		case specs.UserNamespace, specs.TimeNamespace:
-			return fmt.Errorf("linux.namespaces[%d].type %q: %s namespaces are not supported yet", i, ns.Type, ns.Type)
-		}
-	}
-	return nil
-}
-
-func unsupportedMounts(s *specs.Spec) error {
-	const what = "id-mapped mounts are not supported yet"
-	for i := range s.Mounts {
-		m := &s.Mounts[i]
-		switch {
-		case len(m.UIDMappings) > 0:
-			return fmt.Errorf("mounts[%d].uidMappings: %s", i, what)
-		case len(m.GIDMappings) > 0:
-			return fmt.Errorf("mounts[%d].gidMappings: %s", i, what)
-		}
-		for j, o := range m.Options {
-			if o == "idmap" || o == "ridmap" {
-				return fmt.Errorf("mounts[%d].options[%d] %q: %s", i, j, o, what)
-			}
-		}
-	}
-	return nil
 }

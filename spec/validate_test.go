@@ -393,19 +393,11 @@ func TestValidateResources(t *testing.T) {
 }
 
 func TestUnsupported(t *testing.T) {
-	const userns = "user namespaces are not supported yet"
-	const idmap = "id-mapped mounts are not supported yet"
-	ids := []specs.LinuxIDMapping{{Size: 1}}
 	runRules(t, []rule{
 		{`process.apparmorProfile: AppArmor profiles are not supported yet`, func(s *specs.Spec) { s.Process.ApparmorProfile = "p" }},
 		{`process.selinuxLabel: SELinux labels are not supported yet`, func(s *specs.Spec) { s.Process.SelinuxLabel = "l" }},
 		{`process.scheduler: scheduler attributes are not supported yet`, func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{} }},
 		{`process.ioPriority: I/O priorities are not supported yet`, func(s *specs.Spec) { s.Process.IOPriority = &specs.LinuxIOPriority{} }},
-		{`linux.uidMappings: ` + userns, func(s *specs.Spec) { s.Linux.UIDMappings = ids }},
-		{`linux.gidMappings: ` + userns, func(s *specs.Spec) { s.Linux.GIDMappings = ids }},
-		{`linux.namespaces[5].type "user": ` + userns, func(s *specs.Spec) { s.Linux.Namespaces[5].Type = "user" }},
-		{`linux.namespaces[5].type "time": time namespaces are not supported yet`, func(s *specs.Spec) { s.Linux.Namespaces[5].Type = "time" }},
-		{`linux.timeOffsets: time namespaces are not supported yet`, func(s *specs.Spec) { s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"monotonic": {}} }},
 		{`linux.seccomp: seccomp filters are not supported yet`, func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{} }},
 		{`linux.intelRdt: Intel RDT is not supported yet`, func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }},
 		{`linux.memoryPolicy: memory policies are not supported yet`, func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{} }},
@@ -417,10 +409,6 @@ func TestUnsupported(t *testing.T) {
 		{`freebsd: only Linux is supported`, func(s *specs.Spec) { s.FreeBSD = &specs.FreeBSD{} }},
 		{`process.commandLine: only Windows has it, use process.args`, func(s *specs.Spec) { s.Process.CommandLine = "c" }},
 		{`process.user.username: only Windows has it, use process.user.uid`, func(s *specs.Spec) { s.Process.User.Username = "u" }},
-		{`mounts[7].uidMappings: ` + idmap, func(s *specs.Spec) { s.Mounts[7].UIDMappings = ids }},
-		{`mounts[7].gidMappings: ` + idmap, func(s *specs.Spec) { s.Mounts[7].GIDMappings = ids }},
-		{`mounts[7].options[1] "idmap": ` + idmap, func(s *specs.Spec) { s.Mounts[7].Options[1] = "idmap" }},
-		{`mounts[7].options[2] "ridmap": ` + idmap, func(s *specs.Spec) { s.Mounts[7].Options[2] = "ridmap" }},
 	})
 }
 

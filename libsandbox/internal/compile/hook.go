@@ -36,13 +36,13 @@ func NewHook(spec *specs.Spec, hook *specs.Hook, note, dir string, facts *Facts)
 	if flags != 0 {
 		c.Emit(unix.SYS_SETNS, c.File(FileInit), program.Num(flags))
 	}
+	c.Emit(unix.SYS_CHDIR, c.String(dir))
 	if flags&unix.CLONE_NEWUSER != 0 {
 		c.becomeRoot()
 	}
 	if flags&unix.CLONE_NEWPID != 0 {
 		c.fork(0)
 	}
-	c.Emit(unix.SYS_CHDIR, c.String(dir))
 	if facts != nil {
 		c.privileges(spec.Process)
 		c.restrict(spec.Process)

@@ -108,6 +108,9 @@ type Init struct {
 	// Targets are the mount points that init cannot make by itself because a
 	// dangling symlink of the image is in the way.
 	Targets []Target
+	// Limits are those of process.rlimits that the runtime is to set before it releases
+	// BarrierCreated: with a user namespace, init may not raise its own.
+	Limits []Limit
 	// Umount says that the container shares its mount namespace with the runtime:
 	// its mounts hang on the root filesystem's directory, and whoever removes the
 	// container has to detach them.
@@ -121,6 +124,13 @@ type Init struct {
 type Target struct {
 	Path string
 	File bool // an empty file, not a directory
+}
+
+// Limit is a resource limit.
+type Limit struct {
+	Resource   int // RLIMIT_*
+	Soft, Hard uint64
+	Note       string // the spec's field
 }
 
 // Join is a namespace that exists already.
@@ -177,10 +187,8 @@ func newCompiler(spec *specs.Spec, facts *Facts, opts *Options) *compiler {
 func (c *compiler) compile() error {
 	c.begin("init")
 	c.oomScore()
-	if c.joinsMounts() || c.hasNamespace(specs.UserNamespace) {
-		// What is joined need not show the cgroups' files, and the root of a user
-		// namespace may not write to them.
-		c.joinCgroups()
+	if c.joinsMounts() {
+		c.joinCgroups() // what is joined need not show the cgroups' files
 	}
 	c.namespaces()
 	c.session()

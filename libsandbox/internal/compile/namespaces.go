@@ -112,7 +112,11 @@ func (c *compiler) namespaces() {
 	c.timeNamespace(&n)
 	if n.fork != "" {
 		c.Note(n.fork)
+		// A child that is not told of is found by its group.
+		c.Emit(unix.SYS_SETPGID, program.Num(0), program.Num(0))
 		c.fork(n.flags)
+		// What init reports must not come before its parent tells of it.
+		c.await()
 	}
 	if n.net != "" {
 		c.Note(n.net + " lo")

@@ -108,7 +108,12 @@ func (c *compiler) rlimits(p *specs.Process) error {
 		if !ok {
 			return fmt.Errorf("%s: unknown resource limit", note)
 		}
-		c.Note(fmt.Sprintf("%s soft %d hard %d", note, r.Soft, r.Hard))
+		note = fmt.Sprintf("%s soft %d hard %d", note, r.Soft, r.Hard)
+		if c.hasNamespace(specs.UserNamespace) {
+			c.out.Limits = append(c.out.Limits, Limit{n, r.Soft, r.Hard, note})
+			continue
+		}
+		c.Note(note)
 		c.Emit(unix.SYS_PRLIMIT64, program.Num(0), program.Num(n), c.Words(r.Soft, r.Hard), program.Num(0))
 	}
 	return nil
@@ -195,14 +200,18 @@ func (c *compiler) capMask(names []string) uint64 {
 	for _, name := range unknown {
 		c.warn("process.capabilities " + name + ": unknown to the kernel, ignored")
 	}
-	if extra := m &^ c.facts.Bounding; extra != 0 {
+	bounding := c.facts.Bounding
+	if c.hasNamespace(specs.UserNamespace) {
+		bounding = ^uint64(0) // in there, all are to be had
+	}
+	if extra := m &^ bounding; extra != 0 {
 		for n, name := range security.Capabilities() {
 			if extra&(1<<n) != 0 {
 				c.warn("process.capabilities " + name + ": not in the runtime's own bounding set, ignored")
 			}
 		}
 	}
-	return m & c.facts.Bounding
+	return m & bounding
 }
 
 func (c *compiler) warn(w string) {

@@ -19,6 +19,7 @@ import (
 //	  writes the id maps    <---------  ends
 //	  enters the mount namespace
 //	  attaches the root, opens the sources of bind mounts and devices
+//	  enters its cgroup
 //	  enters the user namespace, becomes root there
 //	  makes the other namespaces
 //	  clone ------------------------->  init
@@ -34,6 +35,7 @@ func (c *compiler) userNamespace(n *newNamespaces) {
 	c.openSources()
 	c.openDevices()
 	c.openOffsets()
+	c.joinCgroups()
 	c.Note(user)
 	c.Emit(unix.SYS_SETNS, program.Num(c.userns), program.Num(unix.CLONE_NEWUSER))
 	c.becomeRoot()
@@ -109,7 +111,7 @@ func (c *compiler) help(h *userHelper) int {
 	c.Jump(&on)
 	c.Bind(&dead) // it has said why
 	c.reapHelper()
-	c.fail(unix.ECHILD)
+	c.Fault(c.fail(unix.ECHILD), "the helper process was killed")
 	c.Bind(&on)
 	return c.hold(s.user)
 }
@@ -162,11 +164,10 @@ func IDMapText(maps []specs.LinuxIDMapping) string {
 	return b.String()
 }
 
-// becomeRoot takes the ids of the user namespace that this process is in: root's, or
-// the first that is mapped where root is not.
+// becomeRoot takes the ids of the root of the user namespace that this process is in.
 func (c *compiler) becomeRoot() {
 	l := c.spec.Linux
-	uid, gid := rootID(l.UIDMappings), rootID(l.GIDMappings)
+	uid, gid := RootID(l.UIDMappings), RootID(l.GIDMappings)
 	c.Emit(unix.SYS_SETRESGID, program.Num(gid), program.Num(gid), program.Num(gid))
 	c.Emit(unix.SYS_SETGROUPS, program.Num(0), program.Num(0))
 	c.Emit(unix.SYS_SETRESUID, program.Num(uid), program.Num(uid), program.Num(uid))
@@ -174,7 +175,10 @@ func (c *compiler) becomeRoot() {
 	c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_SET_DUMPABLE), program.Num(0))
 }
 
-func rootID(maps []specs.LinuxIDMapping) uint32 {
+// RootID is the id in the user namespace that the container is set up with: root's, or
+// the lowest where root's is not mapped. With no map, that of a namespace that exists
+// already is not known, and taken to have root.
+func RootID(maps []specs.LinuxIDMapping) uint32 {
 	if len(maps) == 0 {
 		return 0
 	}
@@ -224,7 +228,8 @@ func (c *compiler) openDevices() {
 		if typ := mode & unix.S_IFMT; typ == unix.S_IFCHR || typ == unix.S_IFBLK {
 			c.Note(d.note)
 			const flags = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_SYMLINK_NOFOLLOW
-			c.EmitTo(c.m, unix.SYS_OPEN_TREE, program.Num(unix.AT_FDCWD), c.String(d.Path), program.Num(flags))
+			i := c.EmitTo(c.m, unix.SYS_OPEN_TREE, program.Num(unix.AT_FDCWD), c.String(d.Path), program.Num(flags))
+			c.explain(i, unix.ENOENT, "with a user namespace it has to be the host's, which has none there")
 			c.verifyNode(c.m, typ, unix.Mkdev(uint32(d.Major), uint32(d.Minor)))
 			if c.nodes == nil {
 				c.nodes = make(map[string]int)

@@ -93,6 +93,8 @@ func (c Call) String() string {
 		return "sethostname"
 	case unix.SYS_SETNS:
 		return "setns"
+	case unix.SYS_SETPGID:
+		return "setpgid"
 	case unix.SYS_SETRESGID:
 		return "setresgid"
 	case unix.SYS_SETRESUID:
