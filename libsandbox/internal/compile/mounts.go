@@ -285,6 +285,7 @@ func (c *compiler) placeFS(typ string, m *specs.Mount, o *mountOptions, late att
 	dest := path.Clean(m.Destination)
 	if o.copyUp {
 		c.copyUp()
+		c.rootOptions(o.data)
 	}
 	none := *o
 	none.attr = attrs{} // fsmount has set them
@@ -468,4 +469,22 @@ func (c *compiler) fsconfig(cmd uint64, key, value string) {
 func (c *compiler) copyUp() {
 	c.sendFiles(BarrierCopyUp, c.t, c.m)
 	c.await()
+}
+
+// rootOptions repeats what the options of the tmpfs %m say of its root, which has
+// become a copy of the directory below it. That they are numbers fsconfig has found.
+func (c *compiler) rootOptions(data []string) {
+	for _, s := range data {
+		key, value, _ := strings.Cut(s, "=")
+		owner, _ := strconv.ParseUint(value, 10, 32)
+		mode, _ := strconv.ParseUint(value, 8, 32)
+		switch key {
+		case "uid":
+			c.Emit(unix.SYS_FCHOWNAT, program.Val(c.m), c.String(""), program.Num(owner), program.Num(^uint32(0)), program.Num(unix.AT_EMPTY_PATH))
+		case "gid":
+			c.Emit(unix.SYS_FCHOWNAT, program.Val(c.m), c.String(""), program.Num(^uint32(0)), program.Num(owner), program.Num(unix.AT_EMPTY_PATH))
+		case "mode":
+			c.Emit(unix.SYS_FCHMODAT, program.Val(c.m), c.String("."), program.Num(mode))
+		}
+	}
 }
