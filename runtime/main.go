@@ -93,6 +93,7 @@ func (a *app) table() []verb {
 		{"spec", a.spec},
 		{"start", a.start},
 		{"state", a.state},
+		{"update", a.update},
 	}
 }
 

@@ -8,11 +8,12 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// checkResources refuses what no kernel could accept and what would lead
-// outside a cgroup's directory. Whether this kernel accepts the rest is seen
-// when it is written.
-func checkResources(s *specs.Spec) error {
-	r := s.Linux.Resources
+func checkResources(s *specs.Spec) error { return ValidateResources(s.Linux.Resources) }
+
+// ValidateResources refuses what no kernel could accept and what would lead outside
+// a cgroup's directory. Whether this kernel accepts the rest is seen when it is
+// written. nil has nothing to refuse. Errors begin with "linux.resources.".
+func ValidateResources(r *specs.LinuxResources) error {
 	if r == nil {
 		return nil
 	}

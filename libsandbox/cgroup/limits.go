@@ -58,20 +58,6 @@ func (l *list) add(field, value, controller, file string) *setting {
 	return &(*l)[len(*l)-1]
 }
 
-// Set changes limits; what r does not mention stays. Device rules stay too, as in
-// runc's update. An error names the field and its value below linux.resources; the
-// limits before it are then already changed.
-func (c *Cgroup) Set(r *specs.LinuxResources) error {
-	s, err := settings(c.mode, r)
-	if err == nil {
-		err = c.apply(s)
-	}
-	if err != nil {
-		return fmt.Errorf("linux.resources.%w", err)
-	}
-	return nil
-}
-
 // apply writes the settings. Some are only valid together (memory and memory+swap;
 // a quota with its period and burst; both realtime values), in an order that
 // depends on what was set before. So those that the kernel refuses are tried again

@@ -553,7 +553,7 @@ func TestAbandonLeavesTheOtherFrozen(t *testing.T) {
 }
 
 // Growing and shrinking limits that depend on each other, in both orders.
-func TestSet(t *testing.T) {
+func TestUpdate(t *testing.T) {
 	host := needRoot(t)
 	c := create(t, name(t), nil)
 	for _, mb := range []int64{20, 200, 10, 100} {
@@ -561,7 +561,7 @@ func TestSet(t *testing.T) {
 			Memory: &specs.LinuxMemory{Limit: new(mb << 20), Swap: new(mb << 21)},
 			CPU:    &specs.LinuxCPU{Quota: new(mb * 1000), Period: new(uint64(mb * 2000)), Burst: new(uint64(mb * 500))},
 		}
-		if err := c.Set(r); err != nil {
+		if err := c.Update(r); err != nil {
 			t.Fatalf("%d MB: %v", mb, err)
 		}
 		files := [][3]string{
@@ -584,11 +584,11 @@ func TestSet(t *testing.T) {
 			}
 		}
 	}
-	if err := c.Set(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(int64(-1))}}); err != nil {
+	if err := c.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(int64(-1))}}); err != nil {
 		t.Error("lifting the limits: ", err)
 	}
 	if host.Mode == V2 {
-		if err := c.Set(&specs.LinuxResources{CPU: &specs.LinuxCPU{Period: new(uint64(150000))}}); err != nil {
+		if err := c.Update(&specs.LinuxResources{CPU: &specs.LinuxCPU{Period: new(uint64(150000))}}); err != nil {
 			t.Error(err)
 		}
 		if got := text(t, c, "cpu", "cpu.max"); got != "100000 150000" {
@@ -606,7 +606,7 @@ func TestCheckBeforeUpdate(t *testing.T) {
 		usage = "memory.current"
 	}
 	deadline(t, "the processes use 4 MB", func() bool { return len(text(t, c, controller, usage)) >= 7 })
-	err := c.Set(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(int64(4096)), CheckBeforeUpdate: new(true)}})
+	err := c.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(int64(4096)), CheckBeforeUpdate: new(true)}})
 	if err == nil || !strings.HasPrefix(err.Error(), "linux.resources.memory.limit: 4096: ") {
 		t.Errorf("a limit below the usage: %v", err)
 	}

@@ -170,7 +170,7 @@ func TestPause_BadInput(t *testing.T) {
 	t.Parallel()
 	h.NotFor(t, "crun", "crun has other texts and statuses")
 	b := h.New(t)
-	for _, verb := range []string{"pause", "resume", "ps", "events"} {
+	for _, verb := range []string{"pause", "resume", "ps", "events", "update"} {
 		gone(t, b.Do(verb, "adl-test-missing"))
 		b.Do(verb).Fails(t, "1 argument")
 		b.Do(verb, "--nope", "x").Fails(t, "nope")
