@@ -6,6 +6,9 @@ import (
 	"testing"
 )
 
+// opJumpSet, A&k != 0, is an instruction that only runc uses.
+const opJumpSet = 0x45
+
 // data is struct seccomp_data.
 type data struct {
 	nr   uint32
@@ -102,6 +105,8 @@ func run(code []insn, d *data) (verdict uint32, steps int) {
 			jump = a > i.k
 		case opJGE:
 			jump = a >= i.k
+		case opJumpSet:
+			jump = a&i.k != 0
 		default:
 			panic(fmt.Sprintf("%d: code %#x", pc, i.code))
 		}
