@@ -323,6 +323,9 @@ func (c *creation) barrier(ctx context.Context, r engine.Record) error {
 			return fmt.Errorf("tmpcopyup: %w", err)
 		}
 	case compile.BarrierHooks:
+		if err := c.netDevices(); err != nil {
+			return err
+		}
 		if err := c.hooks(ctx); err != nil {
 			return err
 		}

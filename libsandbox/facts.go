@@ -35,8 +35,19 @@ func gather(b *spec.Bundle, cg *cgroup.Cgroup) (*compile.Facts, error) {
 		Root:          b.Rootfs(),
 		Tasks:         cg.TasksFiles(),
 	}
-	if err := mountLabel(b.Spec.Linux.MountLabel); err != nil {
+	if err := checkLabels(b.Spec.Process); err != nil {
 		return nil, err
+	}
+	if b.Spec.Linux.MountLabel != "" {
+		// Managers write it without looking.
+		if f.SELinux = selinux(); !f.SELinux {
+			slog.Warn("linux.mountLabel: the host has no SELinux, ignored")
+		}
+	}
+	if m := b.Spec.Linux.MemoryPolicy; m != nil {
+		if f.MemoryNodes, err = spec.ParseCPUs(m.Nodes); err != nil {
+			return nil, fmt.Errorf("linux.memoryPolicy.nodes: %w", err)
+		}
 	}
 	f.Bounding, f.LastCap = kernel.Bounding()
 	f.CgroupUnified, f.Hierarchies = hierarchies(cg)
@@ -50,20 +61,6 @@ func gather(b *spec.Bundle, cg *cgroup.Cgroup) (*compile.Facts, error) {
 	}
 	f.Home = home(b)
 	return f, nil
-}
-
-// mountLabel accepts an SELinux label where there is no SELinux, with a warning:
-// managers write it without looking.
-func mountLabel(label string) error {
-	if label == "" {
-		return nil
-	}
-	var fs unix.Statfs_t
-	if unix.Statfs("/sys/fs/selinux", &fs) == nil && fs.Type == unix.SELINUX_MAGIC {
-		return fmt.Errorf("linux.mountLabel %q: SELinux labels are not supported yet", label)
-	}
-	slog.Warn("linux.mountLabel: the host has no SELinux, ignored")
-	return nil
 }
 
 // sources looks at the sources of the bind mounts. They are paths of the host that

@@ -228,6 +228,9 @@ func waitExitContext(ctx context.Context, pidfd, ms int) (bool, error) {
 // hooks runs what is due between the making of the namespaces and pivot_root.
 func (c *creation) hooks(ctx context.Context) error {
 	h := c.bundle.Spec.Hooks
+	if h == nil {
+		return nil
+	}
 	state := c.sb.hookState(specs.StateCreating, c.child.Pid)
 	//nolint:staticcheck // prestart is deprecated, and in use
 	if err := runHooks(ctx, "prestart", h.Prestart, state, startOnHost); err != nil {

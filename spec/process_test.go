@@ -76,7 +76,7 @@ func TestOpenProcess(t *testing.T) {
 func TestValidateProcessIsValidates(t *testing.T) {
 	for _, edit := range []func(*specs.Process){
 		func(p *specs.Process) { p.Args = nil },
-		func(p *specs.Process) { p.SelinuxLabel = "x" },
+		func(p *specs.Process) { p.SelinuxLabel = "\x00" },
 		func(p *specs.Process) { p.User.UID = ^uint32(0) },
 		func(p *specs.Process) { p.User.AdditionalGids = []uint32{^uint32(0)} },
 		func(p *specs.Process) { p.CommandLine = "x" },

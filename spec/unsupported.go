@@ -17,8 +17,6 @@ func unsupported(s *specs.Spec) error {
 	return refuse([]refusal{
 		{l.Seccomp != nil, "linux.seccomp", "seccomp filters are not supported yet"},
 		{l.IntelRdt != nil, "linux.intelRdt", "Intel RDT is not supported yet"},
-		{l.MemoryPolicy != nil, "linux.memoryPolicy", "memory policies are not supported yet"},
-		{len(l.NetDevices) > 0, "linux.netDevices", "moving network devices is not supported yet"},
 
 		{s.VM != nil, "vm", "virtual machines are not supported"},
 		{s.Windows != nil, "windows", "only Linux is supported"},
@@ -45,10 +43,6 @@ func refuse(list []refusal) error {
 
 func unsupportedProcess(p *specs.Process) error {
 	return refuse([]refusal{
-		{p.ApparmorProfile != "", "process.apparmorProfile", "AppArmor profiles are not supported yet"},
-		{p.SelinuxLabel != "", "process.selinuxLabel", "SELinux labels are not supported yet"},
-		{p.Scheduler != nil, "process.scheduler", "scheduler attributes are not supported yet"},
-		{p.IOPriority != nil, "process.ioPriority", "I/O priorities are not supported yet"},
 		{p.CommandLine != "", "process.commandLine", "only Windows has it, use process.args"},
 		{p.User.Username != "", "process.user.username", "only Windows has it, use process.user.uid"},
 	})

@@ -21,7 +21,7 @@ func Validate(b *Bundle) error {
 	s := b.Spec
 	for _, check := range [...]func(*specs.Spec) error{
 		checkVersion, checkPresent, unsupported, checkProcess, checkUser, checkRlimits, checkNames,
-		checkMounts, checkHooks, checkAnnotations, checkNamespaces, checkUserNamespace, checkMountMappings, checkTime, checkSysctl, checkDevices, checkLinux, checkSeccomp, checkResources,
+		checkMounts, checkHooks, checkAnnotations, checkNamespaces, checkUserNamespace, checkMountMappings, checkTime, checkMemoryPolicy, checkNetDevices, checkSysctl, checkDevices, checkLinux, checkSeccomp, checkResources,
 	} {
 		if err := check(s); err != nil {
 			return err
@@ -148,7 +148,10 @@ func checkProcess(s *specs.Spec) error {
 	if err := firstError(noNUL("process.cwd", p.Cwd), noNULs("process.args", p.Args), noNULs("process.env", p.Env)); err != nil {
 		return err
 	}
-	return firstError(checkConsole(p), checkAffinity(p))
+	return firstError(
+		noNUL("process.apparmorProfile", p.ApparmorProfile), noNUL("process.selinuxLabel", p.SelinuxLabel),
+		checkConsole(p), checkAffinity(p), checkScheduler(p), checkIOPriority(p),
+	)
 }
 
 // checkConsole: the size is a struct winsize, whose members have 16 bits.

@@ -208,6 +208,7 @@ func checkLinux(s *specs.Spec) error {
 		absolute("linux.maskedPaths", l.MaskedPaths),
 		absolute("linux.readonlyPaths", l.ReadonlyPaths),
 		checkCgroupsPath(l.CgroupsPath),
+		noNUL("linux.mountLabel", l.MountLabel),
 	)
 }
 

@@ -165,7 +165,7 @@ func checkNetwork(r *specs.LinuxResources) error {
 		return nil
 	}
 	for i, p := range r.Network.Priorities {
-		if p.Name == "" || strings.ContainsAny(p.Name, "/ \t\n\x00") {
+		if !interfaceName(p.Name) {
 			return fmt.Errorf("network.priorities[%d].name %q: not an interface's name", i, p.Name)
 		}
 	}

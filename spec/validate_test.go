@@ -394,14 +394,8 @@ func TestValidateResources(t *testing.T) {
 
 func TestUnsupported(t *testing.T) {
 	runRules(t, []rule{
-		{`process.apparmorProfile: AppArmor profiles are not supported yet`, func(s *specs.Spec) { s.Process.ApparmorProfile = "p" }},
-		{`process.selinuxLabel: SELinux labels are not supported yet`, func(s *specs.Spec) { s.Process.SelinuxLabel = "l" }},
-		{`process.scheduler: scheduler attributes are not supported yet`, func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{} }},
-		{`process.ioPriority: I/O priorities are not supported yet`, func(s *specs.Spec) { s.Process.IOPriority = &specs.LinuxIOPriority{} }},
 		{`linux.seccomp: seccomp filters are not supported yet`, func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{} }},
 		{`linux.intelRdt: Intel RDT is not supported yet`, func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }},
-		{`linux.memoryPolicy: memory policies are not supported yet`, func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{} }},
-		{`linux.netDevices: moving network devices is not supported yet`, func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}} }},
 		{`vm: virtual machines are not supported`, func(s *specs.Spec) { s.VM = &specs.VM{} }},
 		{`windows: only Linux is supported`, func(s *specs.Spec) { s.Windows = &specs.Windows{} }},
 		{`solaris: only Linux is supported`, func(s *specs.Spec) { s.Solaris = &specs.Solaris{} }},

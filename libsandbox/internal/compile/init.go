@@ -63,6 +63,10 @@ type Facts struct {
 	CgroupUnified bool
 	// Hierarchies are the cgroup v1 hierarchies for a mount of type cgroup.
 	Hierarchies []Hierarchy
+	// MemoryNodes is linux.memoryPolicy.nodes, one bit a node.
+	MemoryNodes []uint64
+	// SELinux says that the host has it switched on.
+	SELinux bool
 	// Home is the value of HOME where the spec's environment has none.
 	Home string
 }
@@ -214,7 +218,7 @@ func (c *compiler) compile() error {
 // direct says whether the runtime has done all when it has made the cgroup.
 func (c *compiler) direct() bool {
 	return !c.opts.Listen && len(c.facts.Tasks) > 0 && len(c.out.Joins) == 0 && !c.forks() &&
-		!c.spec.Process.Terminal && c.spec.Hooks == nil
+		!c.spec.Process.Terminal && c.spec.Hooks == nil && len(c.spec.Linux.NetDevices) == 0
 }
 
 // begin is the beginning of every program.
@@ -294,6 +298,7 @@ func (c *compiler) keyring() {
 		ownerSearch = 0x00080000
 	)
 	var none program.Label
+	c.keyLabel()
 	if c.joinKeyring(&none) {
 		c.Emit(unix.SYS_KEYCTL, program.Num(unix.KEYCTL_SETPERM), program.Num(unix.KEY_SPEC_SESSION_KEYRING), program.Num(made|ownerSearch))
 		c.Bind(&none)
@@ -332,7 +337,8 @@ func (c *compiler) close(s program.Slot) { c.Emit(unix.SYS_CLOSE, program.Val(s)
 
 func (c *compiler) hooks() {
 	h := c.spec.Hooks
-	if h == nil || len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) == 0 { //nolint:staticcheck // Prestart is deprecated, and in use
+	hooks := h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 //nolint:staticcheck // Prestart is deprecated, and in use
+	if !hooks && len(c.spec.Linux.NetDevices) == 0 {
 		return
 	}
 	c.Note("hooks")

@@ -57,6 +57,7 @@ func (c *compiler) maskTmpfs(dst program.Slot) {
 	c.EmitTo(c.fs, unix.SYS_FSOPEN, c.String("tmpfs"), program.Num(unix.FSOPEN_CLOEXEC))
 	c.fsconfig(unix.FSCONFIG_SET_STRING, "source", "tmpfs")
 	c.fsconfig(unix.FSCONFIG_SET_FLAG, "ro", "")
+	c.mountLabel("tmpfs")
 	c.fsconfig(unix.FSCONFIG_CMD_CREATE, "", "")
 	c.EmitTo(dst, unix.SYS_FSMOUNT, program.Val(c.fs), program.Num(unix.FSMOUNT_CLOEXEC), program.Num(unix.MOUNT_ATTR_RDONLY))
 	c.close(c.fs)

@@ -24,6 +24,10 @@ func (c *compiler) process() error {
 	if err := c.personality(c.spec.Linux.Personality); err != nil {
 		return err
 	}
+	c.scheduling(p)
+	if labelled(p) {
+		c.privateProc()
+	}
 	cwd := c.workingDirectory(p)
 	c.privileges(p)
 	return c.execute(p, cwd)
@@ -33,6 +37,7 @@ func (c *compiler) process() error {
 // workingDirectory.
 func (c *compiler) execute(p *specs.Process, cwd program.Slot) error {
 	c.retryDirectory(p, cwd)
+	c.labels(p)
 	c.restrict(p)
 	path, err := c.lookPath(p)
 	if err != nil {

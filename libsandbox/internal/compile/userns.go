@@ -92,10 +92,10 @@ func (c *compiler) help(h *userHelper) int {
 	if s.pid == 0 {
 		*s = helperSlots{c.Slot("helper"), c.Slot("done"), c.Slot("self"), c.Slot("user"), c.Slot("mnt")}
 	}
+	c.Note(h.note)
 	for _, slot := range []program.Slot{s.done, s.proc, s.user, s.mnt} {
 		c.Let(slot, program.Num(0))
 	}
-	c.Note(h.note)
 	var child, parent, dead, on program.Label
 	c.EmitTo(s.pid, unix.SYS_CLONE, program.Num(unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_FILES|int(unix.SIGCHLD)))
 	c.ifChild(s.pid, &parent, &child)
@@ -231,6 +231,7 @@ func (c *compiler) openDevices() {
 			i := c.EmitTo(c.m, unix.SYS_OPEN_TREE, program.Num(unix.AT_FDCWD), c.String(d.Path), program.Num(flags))
 			c.explain(i, unix.ENOENT, "with a user namespace it has to be the host's, which has none there")
 			c.verifyNode(c.m, typ, unix.Mkdev(uint32(d.Major), uint32(d.Minor)))
+			c.Fault(len(c.Ops)-1, "with a user namespace it has to be the host's, which is another device")
 			if c.nodes == nil {
 				c.nodes = make(map[string]int)
 			}

@@ -81,6 +81,12 @@ func (c Call) String() string {
 		return "rt_sigaction"
 	case unix.SYS_RT_SIGPROCMASK:
 		return "rt_sigprocmask"
+	case unix.SYS_SET_MEMPOLICY:
+		return "set_mempolicy"
+	case unix.SYS_IOPRIO_SET:
+		return "ioprio_set"
+	case unix.SYS_SCHED_SETATTR:
+		return "sched_setattr"
 	case unix.SYS_SCHED_SETAFFINITY:
 		return "sched_setaffinity"
 	case unix.SYS_SENDMSG:
