@@ -157,7 +157,7 @@ func (o *oracle) compare(s *specs.LinuxSeccomp, native specs.Arch, r *rand.Rand)
 		return n
 	}
 	pseudo := o.pfc()
-	profile := readPlain(s, native, o.stub(s, native))
+	profile := readPlain(s, native, findStub(s, native, o.resolve))
 	ours := parse(f.Program)
 	for _, d := range calls(s, native, r) {
 		n.calls++

@@ -50,7 +50,7 @@ func FuzzCompile(f *testing.F) {
 		if err := verify(filter.Program); err != nil {
 			t.Fatal(err)
 		}
-		code, profile := parse(filter.Program), readPlain(s, native, stubOf(s, native))
+		code, profile := parse(filter.Program), readPlain(s, native, findStub(s, native, resolve))
 		for _, d := range calls(s, native, rand.New(rand.NewPCG(1, uint64(len(text))))) {
 			got, _ := run(code, &d)
 			if fit := profile.verdicts(&d); !slices.Contains(fit, got) {
@@ -83,26 +83,12 @@ func spoil(r *rand.Rand, s *specs.LinuxSeccomp) {
 	}
 }
 
-// stubOf is what runc would put before a filter, by our table.
-func stubOf(s *specs.LinuxSeccomp, native specs.Arch) (st stub) {
-	switch s.DefaultAction {
-	case specs.ActAllow, specs.ActLog, specs.ActTrace:
-		return st
-	}
-	st.active = true
-	for _, name := range append([]specs.Arch{native}, s.Architectures...) {
-		a := scmpArch(name)
-		for _, sys := range s.Syscalls {
-			for _, call := range sys.Names {
-				i := find(call)
-				if i < 0 || a == x86 && table[i].mux != 0 {
-					continue
-				}
-				if nr, ok := table[i].number(a); ok {
-					st.last[a] = max(st.last[a], nr)
-				}
-			}
+// resolve is oracle.resolve by our table.
+func resolve(a arch, name string) int {
+	if i := find(name); i >= 0 && (a != x86 || table[i].mux == 0) {
+		if nr, ok := table[i].number(a); ok {
+			return int(nr)
 		}
 	}
-	return st
+	return -1
 }

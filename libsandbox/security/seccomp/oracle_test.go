@@ -281,7 +281,9 @@ type stub struct {
 	last   [arches]uint32
 }
 
-func (o *oracle) stub(s *specs.LinuxSeccomp, native specs.Arch) (st stub) {
+// findStub takes the numbers from resolve, which gives negative ones for calls that
+// an architecture does not have by itself.
+func findStub(s *specs.LinuxSeccomp, native specs.Arch, resolve func(arch, string) int) (st stub) {
 	switch s.DefaultAction {
 	case specs.ActAllow, specs.ActLog, specs.ActTrace:
 		return st
@@ -291,7 +293,7 @@ func (o *oracle) stub(s *specs.LinuxSeccomp, native specs.Arch) (st stub) {
 		a := scmpArch(name)
 		for _, sys := range s.Syscalls {
 			for _, call := range sys.Names {
-				if n := o.resolve(a, call); n > 0 {
+				if n := resolve(a, call); n > 0 {
 					st.last[a] = max(st.last[a], uint32(n))
 				}
 			}
