@@ -60,6 +60,7 @@ func (c *compiler) exec(x *Exec) error {
 	if err := c.personality(c.spec.Linux.Personality); err != nil {
 		return err
 	}
+	c.scheduling(p)
 	x.Forks = c.join()&(unix.CLONE_NEWPID|unix.CLONE_NEWTIME) != 0
 	var none program.Label
 	c.joinKeyring(&none)

@@ -25,6 +25,7 @@ func (c *compiler) process() error {
 		return err
 	}
 	c.scheduling(p)
+	c.memoryPolicy()
 	if labelled(p) {
 		c.privateProc()
 	}

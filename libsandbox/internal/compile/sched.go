@@ -10,17 +10,13 @@ import (
 	"adl.run/adl-runtime/libsandbox/internal/program"
 )
 
-// scheduling sets how the process gets processor time, I/O and memory. All of it is
-// inherited by what the process starts.
+// scheduling sets how the process, and what it starts, gets processor time and I/O.
 func (c *compiler) scheduling(p *specs.Process) {
 	if p.Scheduler != nil {
 		c.scheduler(p.Scheduler)
 	}
 	if p.IOPriority != nil {
 		c.ioPriority(p.IOPriority)
-	}
-	if m := c.spec.Linux.MemoryPolicy; m != nil {
-		c.memoryPolicy(m)
 	}
 }
 
@@ -51,7 +47,11 @@ func (c *compiler) ioPriority(p *specs.LinuxIOPriority) {
 }
 
 // memoryPolicy calls set_mempolicy(2).
-func (c *compiler) memoryPolicy(m *specs.LinuxMemoryPolicy) {
+func (c *compiler) memoryPolicy() {
+	m := c.spec.Linux.MemoryPolicy
+	if m == nil {
+		return
+	}
 	c.Note("linux.memoryPolicy " + string(m.Mode))
 	mode := index(m.Mode, specs.MpolDefault, specs.MpolPreferred, specs.MpolBind, specs.MpolInterleave,
 		specs.MpolLocal, specs.MpolPreferredMany, specs.MpolWeightedInterleave)
