@@ -192,7 +192,7 @@ func (c *creation) compile() (err error) {
 	}
 	opts := &compile.Options{ExtraFiles: len(c.o.ExtraFiles), Listen: c.wait, NoPivot: c.o.NoPivot}
 	if !c.o.NoNewKeyring {
-		opts.Keyring = "_ses." + c.id
+		opts.Keyring = keyringName(c.id)
 	}
 	c.init, err = compile.NewInit(c.bundle.Spec, facts, opts)
 	if err != nil {
@@ -217,6 +217,8 @@ func (c *creation) record() error {
 		Cgroup:      c.cgroup.Paths(),
 		Arg0:        s.Process.Args[0],
 		Hooks:       s.Hooks,
+
+		NoNewKeyring: c.o.NoNewKeyring,
 	}
 	if c.init.Umount {
 		r.RootMount = kernel.MountID(r.Rootfs)
@@ -237,7 +239,7 @@ func (c *creation) start() error {
 		return err
 	}
 	if c.sb.store.tamper != nil {
-		c.sb.store.tamper(c.init)
+		c.sb.store.tamper(c.init.Program)
 	}
 	if c.init.Umount {
 		c.undo.add(c.sb.rec.detach)

@@ -15,6 +15,10 @@ var (
 	ErrNotRunning = errors.New("container not running")
 	// ErrNotPaused: the container's processes are not stopped by Pause.
 	ErrNotPaused = errors.New("container not paused")
+	// ErrPaused: the container's processes are stopped by Pause.
+	ErrPaused = errors.New("container paused")
+	// ErrCgroup: there is no such cgroup below the container's.
+	ErrCgroup = errors.New("no such cgroup of the container")
 	// ErrNotCreated: only a created container can be started.
 	ErrNotCreated = errors.New("container is not in the created state")
 	// ErrRunning: the container has to be stopped first.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"adl.run/adl-runtime/libsandbox/cgroup"
@@ -59,7 +60,7 @@ func gather(b *spec.Bundle, cg *cgroup.Cgroup) (*compile.Facts, error) {
 			return nil, fmt.Errorf("linux.rootfsPropagation: %w", err)
 		}
 	}
-	f.Home = home(b)
+	f.Home = home(b.Rootfs(), b.Spec.Process)
 	return f, nil
 }
 
@@ -93,16 +94,16 @@ func sources(b *spec.Bundle) (map[int]compile.Source, error) {
 	return found, nil
 }
 
-// home returns the home directory of the process's user as the image's
-// /etc/passwd has it, and "/" where it has none, or an empty string where the spec
-// says what HOME is.
-func home(b *spec.Bundle) string {
-	for _, kv := range b.Spec.Process.Env {
+// home returns the home directory of the process's user as /etc/passwd below root, the
+// root directory of a container, has it, and "/" where it has none, or an empty string
+// where the spec says what HOME is.
+func home(root string, p *specs.Process) string {
+	for _, kv := range p.Env {
 		if strings.HasPrefix(kv, "HOME=") {
 			return ""
 		}
 	}
-	path, err := kernel.OpenInRoot(b.Rootfs(), "etc/passwd", unix.O_PATH)
+	path, err := kernel.OpenInRoot(root, "etc/passwd", unix.O_PATH)
 	if err != nil {
 		return "/"
 	}
@@ -114,7 +115,7 @@ func home(b *spec.Bundle) string {
 	defer unix.Close(fd)
 	buf := make([]byte, min(st.Size, 1<<20))
 	n, _ := kernel.Read(fd, buf)
-	return homeOf(buf[:max(n, 0)], b.Spec.Process.User.UID)
+	return homeOf(buf[:max(n, 0)], p.User.UID)
 }
 
 // homeOf finds the home directory of uid in a passwd(5) file.

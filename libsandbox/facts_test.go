@@ -177,12 +177,12 @@ func TestHomeOfAHostileImage(t *testing.T) {
 		if err := errors.Join(os.RemoveAll(etc), os.MkdirAll(etc, 0o755), make()); err != nil {
 			t.Fatal(err)
 		}
-		if got := home(b); got != "/" {
+		if got := home(b.Rootfs(), b.Spec.Process); got != "/" {
 			t.Errorf("%s: HOME is %q", name, got)
 		}
 	}
 	b.Spec.Process.Env = append(b.Spec.Process.Env, "HOME=/mine")
-	if got := home(b); got != "" {
+	if got := home(b.Rootfs(), b.Spec.Process); got != "" {
 		t.Errorf("HOME is set, got %q", got)
 	}
 }

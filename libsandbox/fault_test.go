@@ -15,7 +15,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"adl.run/adl-runtime/libsandbox/internal/compile"
 	"adl.run/adl-runtime/libsandbox/internal/program"
 	"adl.run/adl-runtime/spec"
 )
@@ -162,7 +161,7 @@ func failEachOp(t *testing.T, store *Store, covered map[string]bool, create func
 			continue
 		}
 		var note, text string
-		store.tamper = func(p *compile.Init) {
+		store.tamper = func(p *program.Program) {
 			if notes == nil {
 				for i := range p.Ops {
 					notes = append(notes, p.Texts[p.Ops[i].Note])

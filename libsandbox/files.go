@@ -32,14 +32,10 @@ func (d *descriptors) close() {
 // options opens what init inherits. fds owns it.
 func (c *creation) options(fds *descriptors) (*engine.Options, error) {
 	o := &engine.Options{Name: "adl-init", Cloneflags: c.init.Cloneflags, Named: map[string]int{}}
-	files, err := c.o.stdio(fds)
-	if err != nil {
+	var err error
+	if o.Files, err = openFiles(fds, c.o.Stdin, c.o.Stdout, c.o.Stderr, c.o.ExtraFiles); err != nil {
 		return nil, err
 	}
-	for _, f := range c.o.ExtraFiles {
-		files = append(files, f.Fd())
-	}
-	o.Files = files
 	for _, j := range c.init.Joins {
 		fd, err := openNamespace(&j)
 		if err != nil {
@@ -63,11 +59,11 @@ func (c *creation) options(fds *descriptors) (*engine.Options, error) {
 	return o, nil
 }
 
-// stdio returns the descriptors 0 to 2.
-func (o *CreateOptions) stdio(fds *descriptors) ([]uintptr, error) {
-	files := make([]uintptr, 0, 3+len(o.ExtraFiles))
+// openFiles returns a process's descriptors from 0 on. For a nil it opens /dev/null.
+func openFiles(fds *descriptors, stdin, stdout, stderr *os.File, extra []*os.File) ([]uintptr, error) {
+	files := make([]uintptr, 0, 3+len(extra))
 	null := -1
-	for _, f := range []*os.File{o.Stdin, o.Stdout, o.Stderr} {
+	for _, f := range []*os.File{stdin, stdout, stderr} {
 		if f != nil {
 			files = append(files, f.Fd())
 			continue
@@ -80,6 +76,9 @@ func (o *CreateOptions) stdio(fds *descriptors) ([]uintptr, error) {
 			fds.add(null)
 		}
 		files = append(files, uintptr(null))
+	}
+	for _, f := range extra {
+		files = append(files, f.Fd())
 	}
 	return files, nil
 }
@@ -160,20 +159,30 @@ func sendFile(path string, fd int, name string) error {
 }
 
 // console hands the terminal's master on, or keeps it.
-func (c *creation) console(files []int) error {
+func (c *creation) console(files []int) (err error) {
+	socket := c.o.ConsoleSocket
+	if c.o.KeepConsole {
+		socket = ""
+	}
+	c.sb.child.console, err = passConsole(files, socket)
+	return err
+}
+
+// passConsole sends the master of a terminal, the one descriptor in files, to a console
+// socket. Without one the caller gets it.
+func passConsole(files []int, socket string) (*os.File, error) {
 	if len(files) != 1 {
 		closeAll(files)
-		return fmt.Errorf("process.terminal: init sent %d descriptors", len(files))
+		return nil, fmt.Errorf("process.terminal: init sent %d descriptors", len(files))
 	}
-	if c.o.KeepConsole {
-		c.sb.child.console = os.NewFile(uintptr(files[0]), "/dev/ptmx")
-		return nil
+	if socket == "" {
+		return os.NewFile(uintptr(files[0]), "/dev/ptmx"), nil
 	}
 	defer unix.Close(files[0])
-	if err := sendFile(c.o.ConsoleSocket, files[0], "/dev/ptmx"); err != nil {
-		return fmt.Errorf("process.terminal: console socket: %w", err)
+	if err := sendFile(socket, files[0], "/dev/ptmx"); err != nil {
+		return nil, fmt.Errorf("process.terminal: console socket: %w", err)
 	}
-	return nil
+	return nil, nil
 }
 
 func closeAll(fds []int) {
@@ -187,8 +196,13 @@ func (c *creation) sendPidfd() error {
 	if err != nil {
 		return fmt.Errorf("pidfd of init: %w", err)
 	}
+	return passPidfd(fd, c.o.PidfdSocket)
+}
+
+// passPidfd sends a pidfd, which it closes.
+func passPidfd(fd int, socket string) error {
 	defer unix.Close(fd)
-	if err := sendFile(c.o.PidfdSocket, fd, "pidfd"); err != nil {
+	if err := sendFile(socket, fd, "pidfd"); err != nil {
 		return fmt.Errorf("pidfd socket: %w", err)
 	}
 	return nil

@@ -30,6 +30,8 @@ func (r *record) appendJSON(b []byte) ([]byte, error) {
 	b = strconv.AppendUint(b, r.RootMount, 10)
 	b = append(b, `,"ownPid":`...)
 	b = strconv.AppendBool(b, r.OwnPid)
+	b = append(b, `,"noNewKeyring":`...)
+	b = strconv.AppendBool(b, r.NoNewKeyring)
 	if r.Hooks != nil {
 		hooks, err := json.Marshal(r.Hooks)
 		if err != nil {

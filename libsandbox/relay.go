@@ -34,8 +34,23 @@ func (r *Relay) Close() { r.k.Close() }
 // as a subreaper has to (PR_SET_CHILD_SUBREAPER). A change of the terminal's size
 // (SIGWINCH) goes to resize instead, if it is not nil.
 func (r *Relay) Wait(sb *Sandbox, resize func()) (unix.WaitStatus, error) {
+	return r.wait(sb.Pid(), func(sig unix.Signal) error { return sb.Signal(sig, false) }, resize)
+}
+
+// WaitProcess is Wait for a process that Exec has made.
+func (r *Relay) WaitProcess(p *Process, resize func()) (unix.WaitStatus, error) {
+	status, err := r.wait(p.Pid(), p.Signal, resize)
+	if err == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.end(status)
+	}
+	return status, err
+}
+
+func (r *Relay) wait(pid int, send func(unix.Signal) error, resize func()) (unix.WaitStatus, error) {
 	for {
-		if status, ended, err := reapUntil(sb.Pid()); ended || err != nil {
+		if status, ended, err := reapUntil(pid); ended || err != nil {
 			return status, err
 		}
 		sig, err := r.k.Next()
@@ -46,7 +61,7 @@ func (r *Relay) Wait(sb *Sandbox, resize func()) (unix.WaitStatus, error) {
 		case sig == unix.SIGWINCH && resize != nil:
 			resize()
 		default:
-			if err := sb.Signal(sig, false); err != nil {
+			if err := send(sig); err != nil {
 				slog.Debug("signal not handed on", "signal", sig.String(), "error", err)
 			}
 		}

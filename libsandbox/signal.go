@@ -96,6 +96,7 @@ func (sb *Sandbox) killAll() error {
 			return err
 		}
 	}
+	sb.reapExecs()
 	if fd >= 0 {
 		return sb.waitKilled(fd)
 	}

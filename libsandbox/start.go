@@ -12,7 +12,6 @@ import (
 	"adl.run/adl-runtime/libsandbox/internal/engine"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
 	"adl.run/adl-runtime/libsandbox/internal/program"
-	"adl.run/adl-runtime/spec"
 )
 
 // Start lets a created container execute its process and returns when it does.
@@ -46,15 +45,6 @@ func (sb *Sandbox) Start(ctx context.Context) error {
 		return err
 	}
 	return sb.poststart(ctx)
-}
-
-// config returns the spec that the container was made from.
-func (e *entry) config() (*specs.Spec, error) {
-	raw, err := kernel.ReadAll(e.join(configFile))
-	if err != nil {
-		return nil, fmt.Errorf("stored config: %w", err)
-	}
-	return spec.Load(raw)
 }
 
 // release tells init to execute the process and waits until it does.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -41,6 +42,8 @@ type record struct {
 	// the end of all.
 	OwnPid bool   `json:"ownPid"`
 	Arg0   string `json:"arg0"`
+	// NoNewKeyring is as in CreateOptions: an exec does as init has done.
+	NoNewKeyring bool `json:"noNewKeyring"`
 	// Hooks are those that later commands run.
 	Hooks *specs.Hooks `json:"hooks"`
 	// Init is the first process. It is zero while the container is being made.
@@ -72,6 +75,10 @@ type Sandbox struct {
 	read  stamp // of the state.json that rec is
 	rec   record
 	child *child
+
+	mu    sync.Mutex            // for Exec and what it has made
+	conf  *specs.Spec           // the stored config.json; nil until it is wanted
+	execs map[*Process]struct{} // what Exec has made and is not reaped
 }
 
 // ID returns the container's id.
@@ -93,6 +100,7 @@ func stampOf(dir string) stamp {
 
 // load fills in what is stored below dir.
 func (sb *Sandbox) load(dir string) error {
+	sb.conf = nil
 	sb.read = stampOf(dir)
 	if err := readJSON(filepath.Join(dir, stateFile), &sb.rec); err != nil {
 		return err
@@ -244,7 +252,7 @@ func (sb *Sandbox) reload() error {
 	}
 	now, err := sb.store.Load(sb.id)
 	if err == nil && now.rec.Init.Pid != 0 {
-		sb.read, sb.rec = now.read, now.rec
+		sb.read, sb.rec, sb.conf = now.read, now.rec, nil
 		return nil
 	}
 	e, err := sb.refresh()
@@ -272,4 +280,29 @@ func (sb *Sandbox) refresh() (*entry, error) {
 		return nil, fmt.Errorf("container %q: %w", sb.id, err)
 	}
 	return e, nil
+}
+
+// config returns the spec that the container was made from, which nobody may change.
+// The record must be a complete one.
+func (sb *Sandbox) config() (*specs.Spec, error) {
+	if sb.conf != nil {
+		return sb.conf, nil
+	}
+	s, err := readConfig(filepath.Join(sb.store.root, sb.id, configFile))
+	if err != nil {
+		return nil, fmt.Errorf("container %q: %w", sb.id, err)
+	}
+	sb.conf = s
+	return s, nil
+}
+
+// config is the same for whoever holds the lock.
+func (e *entry) config() (*specs.Spec, error) { return readConfig(e.join(configFile)) }
+
+func readConfig(path string) (*specs.Spec, error) {
+	raw, err := kernel.ReadAll(path)
+	if err != nil {
+		return nil, fmt.Errorf("stored config: %w", err)
+	}
+	return spec.Load(raw)
 }

@@ -12,6 +12,7 @@ import (
 
 	"adl.run/adl-runtime/libsandbox/internal/compile"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/libsandbox/internal/program"
 	"adl.run/adl-runtime/spec"
 )
 
@@ -23,7 +24,7 @@ type Store struct {
 	// Fault injection of the tests: facts changes what is known of the host, tamper a
 	// program before it runs, and step is told how far a creation has come.
 	facts  func(*compile.Facts)
-	tamper func(*compile.Init)
+	tamper func(*program.Program)
 	step   func(string)
 }
 

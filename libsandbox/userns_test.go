@@ -12,7 +12,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"adl.run/adl-runtime/libsandbox/internal/compile"
 	"adl.run/adl-runtime/libsandbox/internal/program"
 	"adl.run/adl-runtime/spec"
 )
@@ -98,7 +97,7 @@ func TestKilledHelper(t *testing.T) {
 	give(t, b.Rootfs())
 	store := &Store{root: t.TempDir()}
 	before := lookAtHost(t, store.root)
-	store.tamper = func(p *compile.Init) {
+	store.tamper = func(p *program.Program) {
 		i := slices.IndexFunc(p.Ops, func(o program.Op) bool { return o.Call == unix.SYS_UNSHARE })
 		p.Ops[i] = program.Op{Call: unix.SYS_EXIT_GROUP, Note: p.Ops[i].Note}
 	}

@@ -7,8 +7,6 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
-
-	"adl.run/adl-runtime/spec"
 )
 
 // console joins the caller's terminal to the container's: bytes both ways, and
@@ -58,8 +56,7 @@ func (a *app) terminal() *os.File {
 
 // adoptSize has the container's terminal begin with the size of the caller's,
 // whatever process.consoleSize says: the process may ask before it is attached.
-func (a *app) adoptSize(b *spec.Bundle) {
-	p := b.Spec.Process
+func (a *app) adoptSize(p *specs.Process) {
 	if p == nil || !p.Terminal {
 		return
 	}

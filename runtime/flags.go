@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"flag"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 )
@@ -15,6 +16,10 @@ type (
 	}
 	stringFlag struct {
 		*cli.StringFlag
+		all []string // name and aliases
+	}
+	listFlag struct {
+		*cli.StringSliceFlag
 		all []string // name and aliases
 	}
 	intFlag struct {
@@ -39,6 +44,10 @@ func flagInt(name, usage string) cli.Flag {
 	return intFlag{&cli.IntFlag{Name: name, Usage: usage}, namesOf(name, nil)}
 }
 
+func flagList(name, usage string, aliases ...string) cli.Flag {
+	return listFlag{&cli.StringSliceFlag{Name: name, Aliases: aliases, Usage: usage}, namesOf(name, aliases)}
+}
+
 func namesOf(name string, aliases []string) []string { return append([]string{name}, aliases...) }
 
 // Names returns the name and the aliases.
@@ -46,6 +55,9 @@ func (f boolFlag) Names() []string { return f.all }
 
 // Names returns the name and the aliases.
 func (f stringFlag) Names() []string { return f.all }
+
+// Names returns the name and the aliases.
+func (f listFlag) Names() []string { return f.all }
 
 // Names returns the name and the aliases.
 func (f intFlag) Names() []string { return f.all }
@@ -66,6 +78,36 @@ func (f stringFlag) Apply(set *flag.FlagSet) error {
 		set.StringVar(v, name, f.Value, f.Usage)
 	}
 	return nil
+}
+
+// Apply defines the flag.
+func (f listFlag) Apply(set *flag.FlagSet) error {
+	v := new(listValue)
+	for _, name := range f.all {
+		set.Var(v, name, f.Usage)
+	}
+	return nil
+}
+
+// listValue is every value that a flag is given, whole: that of cli is cut up at its
+// commas.
+type listValue []string
+
+func (v *listValue) String() string { return strings.Join(*v, " ") }
+
+// Get returns the values.
+func (v *listValue) Get() any { return []string(*v) }
+
+// Set adds a value.
+func (v *listValue) Set(s string) error {
+	*v = append(*v, s)
+	return nil
+}
+
+// list returns the values of a flag that flagList has made.
+func list(c *cli.Context, name string) []string {
+	all, _ := c.Value(name).([]string)
+	return all
 }
 
 // Apply defines the flag.

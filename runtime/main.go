@@ -83,6 +83,7 @@ func (a *app) table() []verb {
 		{"create", a.create},
 		{"delete", a.delete},
 		{"events", a.events},
+		{"exec", a.exec},
 		{"features", a.features},
 		{"kill", a.kill},
 		{"list", a.list},

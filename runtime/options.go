@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
@@ -63,22 +64,29 @@ func (a *app) createOptions(c *cli.Context, b *spec.Bundle, detach bool) (*libsa
 		NoNewKeyring:  c.Bool("no-new-keyring"),
 		SystemdCgroup: c.Bool("systemd-cgroup"),
 	}
-	paths := []struct {
-		flag string
-		to   *string
-	}{{"console-socket", &o.ConsoleSocket}, {"pid-file", &o.PidFile}, {"pidfd-socket", &o.PidfdSocket}}
-	for _, p := range paths {
-		var err error
-		if *p.to, err = absolute(c.String(p.flag)); err != nil {
-			return nil, fmt.Errorf("--%s: %w", p.flag, err)
-		}
+	if err := paths(c, &o.ConsoleSocket, &o.PidFile, &o.PidfdSocket); err != nil {
+		return nil, err
 	}
-	if err := checkTerminal(b, o.ConsoleSocket, detach); err != nil {
+	if err := checkTerminal(b.Spec.Process, o.ConsoleSocket, detach); err != nil {
 		return nil, err
 	}
 	var err error
 	o.ExtraFiles, err = extraFiles(b, c.Int("preserve-fds"))
 	return o, err
+}
+
+// paths makes the paths that create, run and exec are given absolute.
+func paths(c *cli.Context, consoleSocket, pidFile, pidfdSocket *string) error {
+	for _, p := range []struct {
+		flag string
+		to   *string
+	}{{"console-socket", consoleSocket}, {"pid-file", pidFile}, {"pidfd-socket", pidfdSocket}} {
+		var err error
+		if *p.to, err = absolute(c.String(p.flag)); err != nil {
+			return fmt.Errorf("--%s: %w", p.flag, err)
+		}
+	}
+	return nil
 }
 
 func absolute(path string) (string, error) {
@@ -90,8 +98,8 @@ func absolute(path string) (string, error) {
 
 // checkTerminal refuses a pseudoterminal that nobody would hold, and a socket
 // that would wait for one in vain. The texts are runc's.
-func checkTerminal(b *spec.Bundle, socket string, detach bool) error {
-	terminal := b.Spec.Process != nil && b.Spec.Process.Terminal
+func checkTerminal(p *specs.Process, socket string, detach bool) error {
+	terminal := p != nil && p.Terminal
 	switch {
 	case detach && terminal && socket == "":
 		return errors.New("cannot allocate tty if " + name + " will detach without setting console socket")
@@ -109,8 +117,13 @@ func extraFiles(b *spec.Bundle, preserve int) ([]*os.File, error) {
 	if listen > 0 && b.Spec.Process != nil {
 		b.Spec.Process.Env = append(b.Spec.Process.Env, "LISTEN_FDS="+strconv.Itoa(listen), "LISTEN_PID=1")
 	}
+	return inherited(listen + preserve)
+}
+
+// inherited are n descriptors of this process from 3 on.
+func inherited(n int) ([]*os.File, error) {
 	var files []*os.File
-	for fd := 3; fd < 3+listen+preserve; fd++ {
+	for fd := 3; fd < 3+n; fd++ {
 		// A descriptor of our own (a log, the poller) is close-on-exec; an inherited
 		// one cannot be, or it would not have been inherited. So a hole in the
 		// caller's descriptors never hands one of ours to the container.
@@ -119,7 +132,7 @@ func extraFiles(b *spec.Bundle, preserve int) ([]*os.File, error) {
 			err = unix.EBADF
 		}
 		if err != nil {
-			return nil, fmt.Errorf("--preserve-fds: descriptor %d of %d to %d: %w", fd, 3, 2+listen+preserve, err)
+			return nil, fmt.Errorf("--preserve-fds: descriptor %d of %d to %d: %w", fd, 3, 2+n, err)
 		}
 		files = append(files, os.NewFile(uintptr(fd), "fd"+strconv.Itoa(fd)))
 	}

@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"log/slog"
+	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -64,7 +65,7 @@ func (a *app) doRun(c *cli.Context) error {
 	case c.Bool("dry-run"):
 		return a.listing(store, t.id, b, o)
 	case foreground:
-		a.adoptSize(b)
+		a.adoptSize(b.Spec.Process)
 		subreap(c)
 	}
 	sandbox, err := t.run(c, store, b, o)
@@ -130,18 +131,9 @@ func (a *app) listing(store *libsandbox.Store, id string, b *spec.Bundle, o *lib
 // takes over that one's exit status, and deletes the container unless it is to
 // be kept. A deletion that fails is logged: the status matters more.
 func (a *app) supervise(c *cli.Context, sandbox *libsandbox.Sandbox, relay *libsandbox.Relay) error {
-	tty := a.attachConsole(sandbox.Console())
-	var resize func()
-	if tty != nil {
-		keepOutputErrors()
-		tty.resize()
-		resize = tty.resize
-	}
-	status, err := relay.Wait(sandbox, resize)
-	tty.close()
-	if err == nil {
-		a.status = exitStatus(status)
-	}
+	err := a.attend(sandbox.Console(), func(resize func()) (unix.WaitStatus, error) {
+		return relay.Wait(sandbox, resize)
+	})
 	if c.Bool("keep") {
 		return err
 	}
@@ -149,6 +141,24 @@ func (a *app) supervise(c *cli.Context, sandbox *libsandbox.Sandbox, relay *libs
 	derr := sandbox.Delete(c.Context, &libsandbox.DeleteOptions{Force: true})
 	if derr != nil && !errors.Is(derr, libsandbox.ErrNotExist) {
 		slog.Error(oneLine(derr.Error()))
+	}
+	return err
+}
+
+// attend joins the caller's terminal to master, if that is not nil, for as long as wait
+// takes, and takes over the status that it returns.
+func (a *app) attend(master *os.File, wait func(resize func()) (unix.WaitStatus, error)) error {
+	tty := a.attachConsole(master)
+	var resize func()
+	if tty != nil {
+		keepOutputErrors()
+		tty.resize()
+		resize = tty.resize
+	}
+	status, err := wait(resize)
+	tty.close()
+	if err == nil {
+		a.status = exitStatus(status)
 	}
 	return err
 }

@@ -160,8 +160,7 @@ func TestCheckTerminal(t *testing.T) {
 		{false, false, "", true},
 		{false, false, "s", false},
 	} {
-		b := &spec.Bundle{Spec: &specs.Spec{Process: &specs.Process{Terminal: tt.terminal}}}
-		if err := checkTerminal(b, tt.socket, tt.detach); (err == nil) != tt.ok {
+		if err := checkTerminal(&specs.Process{Terminal: tt.terminal}, tt.socket, tt.detach); (err == nil) != tt.ok {
 			t.Errorf("%+v: %v", tt, err)
 		}
 	}

@@ -161,7 +161,9 @@ func (c *compiler) join() int {
 		c.Emit(unix.SYS_CHROOT, c.String("."))
 		c.close(c.t)
 	}
-	c.Let(c.root, program.Num(unix.AT_FDCWD)) // setns, too, has made the root the working directory
+	// setns, too, has made the root the working directory. A descriptor is an int; as
+	// a longer one AT_FDCWD would be an errno.
+	c.Let(c.root, program.Num(uint32(1<<32+unix.AT_FDCWD)))
 	return flags
 }
 

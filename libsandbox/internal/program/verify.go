@@ -138,6 +138,9 @@ func (p *Program) verifyArgs(op *Op, f *facts) error {
 	if int(op.Dst) >= len(p.SlotNames) {
 		return fmt.Errorf("result slot %d does not exist", op.Dst)
 	}
+	if result := op.Args[3]; op.Call == Test && result.Kind == Imm && result.Val > ^uint64(0)-4095 {
+		return fmt.Errorf("the result %d would be an error", int64(result.Val))
+	}
 	if op.Call == unix.SYS_EXECVE && !f.sealed {
 		return errors.New("execve with descriptors that are not close-on-exec")
 	}

@@ -92,6 +92,7 @@ func TestVerifyRefuses(t *testing.T) {
 		{"the second error does", func(b *Builder) { b.Ops[opOpen].Tolerate[1] = Tolerance{Errno(unix.EPERM), 65535} }, "program: op 1 goes on at 65537, behind the last op"},
 		{"a tolerated failure of execve at the end", func(b *Builder) { b.Tolerate(opExec, unix.ENOENT) }, "program: op 4 goes on at 5, behind the last op"},
 		{"a result in no slot", func(b *Builder) { b.Ops[opClose].Dst = 3 }, "program: op 2 (start): result slot 3 does not exist"},
+		{"a result that is an errno", func(b *Builder) { b.Ops[opClose] = Op{Call: Test, Note: 1, Args: [6]Arg{3: Num(unix.AT_FDCWD)}} }, "program: op 2 (start): the result -100 would be an error"},
 		{"a slot that nobody writes", func(b *Builder) { b.Slot("w"); b.Ops[opClose].Args[0] = Val(3) }, "program: op 2 (start): argument 0: slot 3 is read before it is written"},
 		{"a slot that does not exist", func(b *Builder) { b.Ops[opClose].Args[5] = Val(3) }, "program: op 2 (start): argument 5: slot 3 is read before it is written"},
 		{"a slot number of 64 bits", func(b *Builder) { b.Ops[opClose].Args[0] = Arg{Kind: SlotVal, Val: 1<<16 + 1} }, "program: op 2 (start): argument 0: slot 65537 is read before it is written"},
