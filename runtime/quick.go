@@ -13,7 +13,7 @@ import (
 var errSlow = errors.New("not a plain command line")
 
 // quick runs a command line that is well formed: known global flags, a verb, known
-// flags of the verb, arguments. It does with the verb table's flags and actions what
+// flags of the verb, arguments; or --version. It does with the verb table's flags and actions what
 // cli.App.Run does, without setting up all the other verbs and their help, which
 // costs more than many a verb's work. For everything else, help and mistakes among
 // them, it returns errSlow, and has at most opened the log.
@@ -22,29 +22,34 @@ var errSlow = errors.New("not a plain command line")
 func (a *app) quick(args []string) error {
 	global := globalFlags()
 	at := findVerb(global, args)
-	if at == len(args) {
+	top, err := parse(nil, global, args[1:at])
+	switch {
+	case err != nil:
+		return err
+	case top.Bool("version"):
+		return a.before(top)
+	case at == len(args):
 		return errSlow
 	}
 	for _, v := range a.table() {
-		if v.name != args[at] {
-			continue
+		if v.name == args[at] {
+			return a.act(top, v.make(), args[at+1:])
 		}
-		verb := v.make()
-		top, err := parse(nil, global, args[1:at])
-		if err != nil {
-			return err
-		}
-		c, err := parse(top, verb.Flags, flagsFirst(verb, args[at+1:]))
-		if err != nil {
-			return err
-		}
-		c.Command = verb
-		if err := a.before(top); err != nil {
-			return err
-		}
-		return verb.Action(c)
 	}
 	return errSlow
+}
+
+// act runs a verb.
+func (a *app) act(top *cli.Context, verb *cli.Command, args []string) error {
+	c, err := parse(top, verb.Flags, flagsFirst(verb, args))
+	if err != nil {
+		return err
+	}
+	c.Command = verb
+	if err := a.before(top); err != nil {
+		return err
+	}
+	return verb.Action(c)
 }
 
 // parse returns the context of a command line that has flags before its arguments.
