@@ -18,7 +18,7 @@ export GO TAGS
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint unit root cross fuzz conformance bench man completion install clean
+.PHONY: help build run test lint unit root cross fuzz conformance managers bench man completion install clean
 
 help: ## print this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -50,6 +50,9 @@ fuzz: ## run every fuzzer for $FUZZTIME (20s)
 
 conformance: build ## the OCI validation programs against ours, runc and crun (root)
 	$(GO) -C tests/conformance run .
+
+managers: ## podman, containerd and Docker on this runtime; installs them (root)
+	hack/managers.sh
 
 bench: build ## compare speed and memory with crun and runc, and check the targets (root)
 	$(GO) run ./tests/bench -check

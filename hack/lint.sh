@@ -21,7 +21,7 @@ if [ -n "$unformatted" ]; then
 	exit 1
 fi
 
-for module in . tests/conformance; do
+for module in . tests/conformance tests/managers; do
 	step "vet and staticcheck in $module"
 	(cd "$module" && "$go" vet -tags "$TAGS" ./... && "$tools/staticcheck" -tags "$TAGS" ./...)
 done
