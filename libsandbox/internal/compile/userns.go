@@ -150,9 +150,10 @@ func (c *compiler) idMap(note, file string, maps []specs.LinuxIDMapping) {
 	}
 	c.Note(note)
 	text := IDMapText(maps)
-	c.EmitTo(c.t, unix.SYS_OPENAT, program.Val(c.helper.proc), c.String(file), program.Num(unix.O_WRONLY|unix.O_CLOEXEC))
-	c.Emit(unix.SYS_WRITE, program.Val(c.t), c.String(text), program.Num(len(text)))
-	c.close(c.t)
+	// Not %t, which may be the target of the mount that the map is for.
+	c.EmitTo(c.fs, unix.SYS_OPENAT, program.Val(c.helper.proc), c.String(file), program.Num(unix.O_WRONLY|unix.O_CLOEXEC))
+	c.Emit(unix.SYS_WRITE, program.Val(c.fs), c.String(text), program.Num(len(text)))
+	c.close(c.fs)
 }
 
 // IDMapText is a map in the form of /proc/PID/uid_map.
