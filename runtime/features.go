@@ -13,9 +13,9 @@ import (
 
 // mountOptions are the names that package compile takes for itself; every other
 // option goes to the file system. In the alphabet's order.
-const mountOptions = `acl async atime bind defaults dev diratime dirsync exec iversion lazytime loud
+const mountOptions = `acl async atime bind defaults dev diratime dirsync exec idmap iversion lazytime loud
 mand noacl noatime nodev nodiratime noexec noiversion nolazytime nomand norelatime nostrictatime
-nosuid nosymfollow private ratime rbind rdev rdiratime relatime remount rexec rnoatime rnodev
+nosuid nosymfollow private ratime rbind rdev rdiratime relatime remount rexec ridmap rnoatime rnodev
 rnodiratime rnoexec rnorelatime rnostrictatime rnosuid rnosymfollow ro rprivate rrelatime rro rrw
 rshared rslave rstrictatime rsuid rsymfollow runbindable rw shared silent slave strictatime suid
 symfollow sync tmpcopyup unbindable`
@@ -52,15 +52,19 @@ func supported() *features.Features {
 		MountOptions:  strings.Fields(mountOptions),
 		Annotations:   map[string]string{"run.adl.version": v},
 		Linux: &features.Linux{
-			Namespaces:      []string{"cgroup", "ipc", "mount", "network", "pid", "uts"},
+			Namespaces:      []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"},
 			Capabilities:    security.Capabilities(),
 			Cgroup:          &features.Cgroup{V1: yes, V2: yes, Systemd: no, SystemdUser: no, Rdma: no},
 			Seccomp:         &features.Seccomp{Enabled: no},
-			Apparmor:        &features.Apparmor{Enabled: no},
-			Selinux:         &features.Selinux{Enabled: no},
+			Apparmor:        &features.Apparmor{Enabled: yes},
+			Selinux:         &features.Selinux{Enabled: yes},
 			IntelRdt:        &features.IntelRdt{Enabled: no},
-			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: no}},
-			NetDevices:      &features.NetDevices{Enabled: no},
+			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: yes}},
+			NetDevices:      &features.NetDevices{Enabled: yes},
+			MemoryPolicy: &features.MemoryPolicy{
+				Modes: strings.Fields("MPOL_BIND MPOL_DEFAULT MPOL_INTERLEAVE MPOL_LOCAL MPOL_PREFERRED MPOL_PREFERRED_MANY MPOL_WEIGHTED_INTERLEAVE"),
+				Flags: strings.Fields("MPOL_F_NUMA_BALANCING MPOL_F_RELATIVE_NODES MPOL_F_STATIC_NODES"),
+			},
 		},
 	}
 	if commit != "" {

@@ -222,10 +222,10 @@ func TestFeatures(t *testing.T) {
 	if err := json.Unmarshal([]byte(got.stdout), &f); err != nil || got.status != 0 {
 		t.Fatal(err, got)
 	}
-	if !slices.IsSorted(f.MountOptions) || len(slices.Compact(f.MountOptions)) != 62 {
+	if !slices.IsSorted(f.MountOptions) || len(slices.Compact(f.MountOptions)) != 64 {
 		t.Errorf("mount options %v", f.MountOptions)
 	}
-	want := []string{"cgroup", "ipc", "mount", "network", "pid", "uts"}
+	want := []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"}
 	if d := cmp.Diff(want, f.Linux.Namespaces); d != "" {
 		t.Error(d)
 	}
