@@ -27,9 +27,10 @@ func stateDir(base, runtime string) string { return filepath.Join(base, "root-"+
 // bundleArgs maps a bundle's name to its process.args.
 func bundleArgs() map[string][]string {
 	return map[string][]string{
-		"true":  {"/bin/true"},
-		"sleep": {"/bin/sleep", "1000"},
-		"probe": {"/bin/sh", "-c", fmt.Sprintf("exit %d", probeStatus)},
+		"true":     {"/bin/true"},
+		"sleep":    {"/bin/sleep", "1000"},
+		userBundle: {"/bin/sleep", "1000"},
+		"probe":    {"/bin/sh", "-c", fmt.Sprintf("exit %d", probeStatus)},
 	}
 }
 
@@ -99,7 +100,7 @@ func makeBundles(base, dir, cgroup string) error {
 		return err
 	}
 	for kind, args := range bundleArgs() {
-		config, err := bundleConfig(data, args, rootfsDir(base), cgroup)
+		config, err := bundleConfig(data, args, rootfsDir(base), cgroup, kind == userBundle)
 		if err != nil {
 			return fmt.Errorf("%s: %w", templateFile(base), err)
 		}
@@ -114,9 +115,9 @@ func makeBundles(base, dir, cgroup string) error {
 	return nil
 }
 
-// bundleConfig changes the four fields. It works on the JSON objects, so that a
+// bundleConfig changes the four fields, and adds a user namespace if one is wanted. It works on the JSON objects, so that a
 // field this program does not know survives.
-func bundleConfig(template []byte, args []string, rootfs, cgroup string) ([]byte, error) {
+func bundleConfig(template []byte, args []string, rootfs, cgroup string, user bool) ([]byte, error) {
 	var spec map[string]any
 	if err := json.Unmarshal(template, &spec); err != nil {
 		return nil, err
@@ -132,6 +133,9 @@ func bundleConfig(template []byte, args []string, rootfs, cgroup string) ([]byte
 		}
 		for k, v := range fields {
 			object[k] = v
+		}
+		if user && section == "linux" {
+			addUserNamespace(object)
 		}
 	}
 	return json.MarshalIndent(spec, "", "\t")

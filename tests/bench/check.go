@@ -30,6 +30,7 @@ func targets(n int, gapMS int64) []target {
 			}
 		}
 	}
+	out = append(out, execTargets(gapMS)...)
 	return append(out, target{memoryKey(pss, ""), "", 64})
 }
 

@@ -1,5 +1,5 @@
 // Command bench compares adl-runtime with crun and runc: the time of run,
-// create, start, delete and --version, and the memory of the init that waits
+// create, start, delete, exec and --version, and the memory of the init that waits
 // between create and start.
 //
 // What it does to compare like with like:
@@ -25,7 +25,6 @@
 // lives after create, executes the program after start, and state, cgroup and
 // processes are gone after delete. The first failure stops the bench.
 //
-// What it does not measure: image handling, networking, systemd cgroups, user
-// namespaces, seccomp. A busy machine makes the numbers noise; the report
+// What it does not measure: image handling, networking, systemd cgroups, seccomp. A busy machine makes the numbers noise; the report
 // carries the load average so that a reader can tell.
 package main

@@ -113,6 +113,9 @@ func TestMeasureFake(t *testing.T) {
 		case k.Metric == pss || k.Metric == rss:
 			want = 2 // one for each gap
 		}
+		if k.Op == opExec || k.Op == opExecUser {
+			want *= execs
+		}
 		if len(v) != want {
 			t.Errorf("%v: %d samples, want %d", k, len(v), want)
 		}

@@ -30,6 +30,8 @@ func cycles(ops []string) []cycle {
 		{steps: []step{want(opRun)}},
 		{steps: []step{want(opCreate), {stepMemory, false}, want(opStart), {stepKill, false}, want(opDelete)}},
 		{steps: []step{{opCreate, false}, {opStart, false}, want(opDeleteForce)}},
+		execCycle(opCreate, want(opExec)),
+		execCycle(stepCreateUser, want(opExecUser)),
 		{steps: []step{want(opVersion)}, single: true},
 	}
 	return slices.DeleteFunc(all, func(c cycle) bool {

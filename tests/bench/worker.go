@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,6 +110,7 @@ func (w *worker) makeCommands() {
 		opDelete:      verb("delete", w.id),
 		opDeleteForce: verb("delete", "--force", w.id),
 	}
+	maps.Copy(w.argv, w.execCommands(verb, bundle))
 }
 
 func (w *worker) pidFile() string { return filepath.Join(w.dir, "pid") }
@@ -124,13 +126,13 @@ func (w *worker) serve(q request) reply {
 
 func (w *worker) step(q request) (reply, error) {
 	switch q.Step {
-	case opVersion:
+	case opVersion, opExec, opExecUser:
 		return w.timed(q, 0, func() error { return nil })
 	case opRun:
 		return w.timed(q, 0, w.checkGone)
 	case stepProbe:
 		return w.timed(q, probeStatus, w.checkGone)
-	case opCreate:
+	case opCreate, stepCreateUser:
 		return w.timed(q, 0, w.checkCreated)
 	case opStart:
 		return w.timed(q, 0, w.checkStarted)

@@ -1,0 +1,50 @@
+package main
+
+// The operations inside a running container.
+const (
+	opExec     = "exec"      // /bin/true
+	opExecUser = "exec-user" // the same where the container has a user namespace
+
+	stepCreateUser = "create-user" // a container with a user namespace
+)
+
+// execs is how many there are in one container.
+const execs = 4
+
+// execCycle measures exec several times in one container: managers probe the same one
+// again and again.
+func execCycle(create string, exec step) cycle {
+	steps := []step{{create, false}, {opStart, false}}
+	for range execs {
+		steps = append(steps, exec)
+	}
+	return cycle{steps: append(steps, step{opDeleteForce, false})}
+}
+
+// execCommands are the worker's, by step.
+func (w *worker) execCommands(verb func(...string) []string, bundle func(string) string) map[string][]string {
+	return map[string][]string{
+		opExec:         verb("exec", w.id, "/bin/true"),
+		opExecUser:     verb("exec", w.id, "/bin/true"),
+		stepCreateUser: verb("create", "--bundle", bundle(userBundle), "--pid-file", w.pidFile(), w.id),
+	}
+}
+
+// userBundle is the bundle with a user namespace. Its ids are the host's, so that the
+// scratch folder may be root's alone.
+const userBundle = "sleep-user"
+
+// addUserNamespace changes linux of a config.json.
+func addUserNamespace(linux map[string]any) {
+	ids := []any{map[string]any{"containerID": 0, "hostID": 0, "size": 65536}}
+	linux["uidMappings"], linux["gidMappings"] = ids, ids
+	list, _ := linux["namespaces"].([]any)
+	linux["namespaces"] = append(list, map[string]any{"type": "user"})
+}
+
+// execTargets bound what a manager's health checks cost. They have gaps in between;
+// without, the slowest part of joining a cgroup by its id does not show.
+func execTargets(gapMS int64) []target {
+	k := key{Op: opExec, Metric: latency, N: 1, GapMS: gapMS}
+	return []target{{k, nameCrun, 0.5}, {k, nameRunc, 0.2}}
+}
