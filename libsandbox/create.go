@@ -18,6 +18,7 @@ import (
 	"adl.run/adl-runtime/libsandbox/internal/compile"
 	"adl.run/adl-runtime/libsandbox/internal/engine"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/libsandbox/security/seccomp"
 	"adl.run/adl-runtime/spec"
 )
 
@@ -79,6 +80,7 @@ type creation struct {
 	entry  *entry
 	cgroup *cgroup.Cgroup
 	init   *compile.Init
+	filter *seccomp.Filter // nil for none
 	child  *engine.Child
 	first  int // the pid of the process that was started
 	undo   cleanup
@@ -187,8 +189,16 @@ func (c *creation) compile() (err error) {
 	if err != nil {
 		return err
 	}
-	if c.sb != nil && c.sb.store.facts != nil {
-		c.sb.store.facts(facts)
+	var store *Store // none for a mere listing
+	if c.sb != nil {
+		store = c.sb.store
+	}
+	if c.filter, err = store.filter(c.bundle.Spec.Linux.Seccomp); err != nil {
+		return err
+	}
+	facts.Seccomp = filterFact(c.filter)
+	if store != nil && store.facts != nil {
+		store.facts(facts)
 	}
 	opts := &compile.Options{ExtraFiles: len(c.o.ExtraFiles), Listen: c.wait, NoPivot: c.o.NoPivot}
 	if !c.o.NoNewKeyring {
@@ -216,6 +226,7 @@ func (c *creation) record() error {
 		Annotations: s.Annotations,
 		Cgroup:      c.cgroup.Paths(),
 		Arg0:        s.Process.Args[0],
+		ExecOp:      len(c.init.Ops) - 1,
 		Hooks:       s.Hooks,
 
 		NoNewKeyring: c.o.NoNewKeyring,
@@ -329,6 +340,11 @@ func (c *creation) barrier(ctx context.Context, r engine.Record) error {
 			return err
 		}
 		if err := c.hooks(ctx); err != nil {
+			return err
+		}
+	case compile.BarrierListener:
+		state := c.sb.rec.hookState(specs.StateCreating, c.child.Pid)
+		if err := passListener(c.filter.Listener, c.child.Pid, r.Value, state); err != nil {
 			return err
 		}
 	case compile.BarrierCgroup: // prepare has made it

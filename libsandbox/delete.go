@@ -56,7 +56,7 @@ func (sb *Sandbox) destroy(ctx context.Context, e *entry) error {
 		return err
 	}
 	if h := sb.rec.Hooks; h != nil {
-		warnHooks(ctx, "poststop", h.Poststop, sb.hookState(specs.StateStopped, 0))
+		warnHooks(ctx, "poststop", h.Poststop, sb.rec.hookState(specs.StateStopped, 0))
 	}
 	return e.remove()
 }

@@ -17,6 +17,7 @@ import (
 	"adl.run/adl-runtime/libsandbox/internal/compile"
 	"adl.run/adl-runtime/libsandbox/internal/engine"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/libsandbox/security/seccomp"
 	"adl.run/adl-runtime/spec"
 )
 
@@ -113,6 +114,7 @@ type execution struct {
 	cgroup  *cgroup.Cgroup
 	pidfd   int // of init
 	program *compile.Exec
+	filter  *seccomp.Filter
 	child   *engine.Child
 	console *os.File
 }
@@ -260,6 +262,11 @@ func (x *execution) compile() error {
 	if x.stopped() { // so that /proc/PID may have been another's
 		return errStopped()
 	}
+	filter, err := x.sb.store.filter(x.spec.Linux.Seccomp)
+	if err != nil {
+		return err
+	}
+	x.filter, facts.Seccomp = filter, filterFact(filter)
 	facts.Bounding, facts.LastCap = kernel.Bounding()
 	if a := p.ExecCPUAffinity; a != nil {
 		facts.Affinity, _ = spec.ParseCPUs(a.Final) // has been validated
@@ -271,7 +278,6 @@ func (x *execution) compile() error {
 	if !x.rec.NoNewKeyring {
 		opts.Keyring = keyringName(x.rec.ID)
 	}
-	var err error
 	if x.program, err = compile.NewExec(x.spec, facts, opts); err != nil {
 		return err
 	}
@@ -336,6 +342,15 @@ func (x *execution) follow() error {
 			reap(x.child.Pid)
 			x.child.Pid = r.Forked
 			forked = true
+			continue
+		case r.Barrier == compile.BarrierListener && x.filter != nil && x.filter.Listener != nil:
+			closeAll(r.Files)
+			if err := passListener(x.filter.Listener, x.child.Pid, r.Value, x.rec.hookState(specs.StateRunning, x.rec.Init.Pid)); err != nil {
+				return err
+			}
+			if err := x.child.Release(); err != nil {
+				return err
+			}
 			continue
 		case r.Barrier != compile.BarrierConsole || x.console != nil || forked && x.program.Forks:
 			closeAll(r.Files)

@@ -121,8 +121,8 @@ func startOnHost(r *hookRun) (int, error) {
 }
 
 // inContainer starts a hook in the namespaces of process pid and, where cg is not
-// nil, confined like the container's process, cgroup included.
-func inContainer(spec *specs.Spec, pid int, dir string, cg *cgroup.Cgroup) starter {
+// nil, confined like the container's process, cgroup and seccomp filter included.
+func inContainer(spec *specs.Spec, pid int, dir string, cg *cgroup.Cgroup, filter *compile.Filter) starter {
 	return func(r *hookRun) (int, error) {
 		init, err := unix.PidfdOpen(pid, 0)
 		if err != nil {
@@ -132,7 +132,7 @@ func inContainer(spec *specs.Spec, pid int, dir string, cg *cgroup.Cgroup) start
 		o := &engine.Options{Name: "adl-hook", Files: r.files, Named: map[string]int{compile.FileInit: init}, CgroupFD: -1}
 		var facts *compile.Facts
 		if cg != nil {
-			facts = &compile.Facts{Tasks: cg.TasksFiles(), TimerSlack: kernel.TimerSlack()}
+			facts = &compile.Facts{Tasks: cg.TasksFiles(), TimerSlack: kernel.TimerSlack(), Seccomp: filter}
 			facts.Bounding, facts.LastCap = kernel.Bounding()
 			if o.CgroupFD, err = cg.OpenDir(); err != nil {
 				return 0, err
@@ -231,7 +231,7 @@ func (c *creation) hooks(ctx context.Context) error {
 	if h == nil {
 		return nil
 	}
-	state := c.sb.hookState(specs.StateCreating, c.child.Pid)
+	state := c.sb.rec.hookState(specs.StateCreating, c.child.Pid)
 	//nolint:staticcheck // prestart is deprecated, and in use
 	if err := runHooks(ctx, "prestart", h.Prestart, state, startOnHost); err != nil {
 		return err
@@ -239,12 +239,12 @@ func (c *creation) hooks(ctx context.Context) error {
 	if err := runHooks(ctx, "createRuntime", h.CreateRuntime, state, startOnHost); err != nil {
 		return err
 	}
-	return runHooks(ctx, "createContainer", h.CreateContainer, state, inContainer(c.bundle.Spec, c.child.Pid, c.bundle.Rootfs(), nil))
+	return runHooks(ctx, "createContainer", h.CreateContainer, state, inContainer(c.bundle.Spec, c.child.Pid, c.bundle.Rootfs(), nil, nil))
 }
 
-func (sb *Sandbox) hookState(status specs.ContainerState, pid int) *specs.State {
-	r := &sb.rec
-	return &specs.State{Version: r.Version, ID: sb.id, Status: status, Pid: pid, Bundle: r.Bundle, Annotations: r.Annotations}
+// hookState is the container's state as hooks and seccomp agents are told.
+func (r *record) hookState(status specs.ContainerState, pid int) *specs.State {
+	return &specs.State{Version: r.Version, ID: r.ID, Status: status, Pid: pid, Bundle: r.Bundle, Annotations: r.Annotations}
 }
 
 // startContainerHooks runs in the container, after pivot_root and before the
@@ -256,8 +256,12 @@ func (sb *Sandbox) startContainerHooks(ctx context.Context, spec *specs.Spec) er
 		if err != nil {
 			return err
 		}
+		filter, err := sb.store.filter(spec.Linux.Seccomp)
+		if err != nil {
+			return err
+		}
 		pid := sb.rec.Init.Pid
-		return runHooks(ctx, "startContainer", h.StartContainer, sb.hookState(specs.StateCreated, pid), inContainer(spec, pid, spec.Process.Cwd, cg))
+		return runHooks(ctx, "startContainer", h.StartContainer, sb.rec.hookState(specs.StateCreated, pid), inContainer(spec, pid, spec.Process.Cwd, cg, filterFact(filter)))
 	}
 	return nil
 }
@@ -269,7 +273,7 @@ func (sb *Sandbox) poststart(ctx context.Context) error {
 	if h == nil || len(h.Poststart) == 0 {
 		return nil
 	}
-	state := sb.hookState(specs.StateRunning, sb.rec.Init.Pid)
+	state := sb.rec.hookState(specs.StateRunning, sb.rec.Init.Pid)
 	if poststartMayFail(sb.rec.Version) {
 		warnHooks(ctx, "poststart", h.Poststart, state)
 		return nil

@@ -26,6 +26,8 @@ func (r *record) appendJSON(b []byte) ([]byte, error) {
 	b = appendMap(b, r.Annotations)
 	b = append(b, `,"cgroup":`...)
 	b = appendMap(b, r.Cgroup)
+	b = append(b, `,"execOp":`...)
+	b = strconv.AppendInt(b, int64(r.ExecOp), 10)
 	b = append(b, `,"rootMount":`...)
 	b = strconv.AppendUint(b, r.RootMount, 10)
 	b = append(b, `,"ownPid":`...)

@@ -60,16 +60,22 @@ func (sb *Sandbox) release(e *entry) error {
 	if _, err := unix.Write(fd, []byte{1}); err != nil {
 		return fmt.Errorf("start socket: %w", err)
 	}
-	if err := engine.DecodeFault(fd, execFault{sb.rec.Arg0}); err != nil {
+	if err := engine.DecodeFault(fd, execFault{sb.rec.Arg0, sb.rec.ExecOp}); err != nil {
 		return err
 	}
 	_ = unix.Unlink(e.join(startFile)) // connecting again would be refused anyway
 	return nil
 }
 
-// execFault explains the one fault that can occur after the start.
-type execFault struct{ arg0 string }
+// execFault explains the faults that can occur after the start.
+type execFault struct {
+	arg0 string
+	exec int // the last op
+}
 
 func (f execFault) Explain(op int, errno unix.Errno) error {
+	if op < f.exec {
+		return &program.Fault{Op: op, Errno: errno, Note: "linux.seccomp", Text: "load the filter: "}
+	}
 	return &program.Fault{Op: op, Errno: errno, Note: "process.args[0]", Text: compile.ExecFault(f.arg0)}
 }

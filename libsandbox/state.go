@@ -42,6 +42,8 @@ type record struct {
 	// the end of all.
 	OwnPid bool   `json:"ownPid"`
 	Arg0   string `json:"arg0"`
+	// ExecOp is the op of init's program that executes the process.
+	ExecOp int `json:"execOp"`
 	// NoNewKeyring is as in CreateOptions: an exec does as init has done.
 	NoNewKeyring bool `json:"noNewKeyring"`
 	// Hooks are those that later commands run.

@@ -55,7 +55,7 @@ func supported() *features.Features {
 			Namespaces:      []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"},
 			Capabilities:    security.Capabilities(),
 			Cgroup:          &features.Cgroup{V1: yes, V2: yes, Systemd: no, SystemdUser: no, Rdma: no},
-			Seccomp:         &features.Seccomp{Enabled: no},
+			Seccomp:         seccompFeatures(),
 			Apparmor:        &features.Apparmor{Enabled: yes},
 			Selinux:         &features.Selinux{Enabled: yes},
 			IntelRdt:        &features.IntelRdt{Enabled: no},
@@ -71,4 +71,23 @@ func supported() *features.Features {
 		f.Annotations["run.adl.commit"] = commit
 	}
 	return f
+}
+
+// seccompFeatures says what package seccomp compiles. A profile may name more
+// architectures, which have no effect on the ones that this binary is for.
+func seccompFeatures() *features.Seccomp {
+	return &features.Seccomp{
+		Enabled: new(true),
+		Actions: strings.Fields(`SCMP_ACT_ALLOW SCMP_ACT_ERRNO SCMP_ACT_KILL SCMP_ACT_KILL_PROCESS SCMP_ACT_KILL_THREAD
+			SCMP_ACT_LOG SCMP_ACT_NOTIFY SCMP_ACT_TRACE SCMP_ACT_TRAP`),
+		Operators:      strings.Fields("SCMP_CMP_EQ SCMP_CMP_GE SCMP_CMP_GT SCMP_CMP_LE SCMP_CMP_LT SCMP_CMP_MASKED_EQ SCMP_CMP_NE"),
+		Archs:          strings.Fields("SCMP_ARCH_AARCH64 SCMP_ARCH_ARM SCMP_ARCH_X32 SCMP_ARCH_X86 SCMP_ARCH_X86_64"),
+		KnownFlags:     seccompFlags(),
+		SupportedFlags: seccompFlags(),
+	}
+}
+
+func seccompFlags() []string {
+	return strings.Fields(`SECCOMP_FILTER_FLAG_TSYNC SECCOMP_FILTER_FLAG_SPEC_ALLOW SECCOMP_FILTER_FLAG_LOG
+		SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`)
 }

@@ -15,7 +15,6 @@ func unsupported(s *specs.Spec) error {
 	}
 	l := s.Linux
 	return refuse([]refusal{
-		{l.Seccomp != nil, "linux.seccomp", "seccomp filters are not supported yet"},
 		{l.IntelRdt != nil, "linux.intelRdt", "Intel RDT is not supported yet"},
 
 		{s.VM != nil, "vm", "virtual machines are not supported"},

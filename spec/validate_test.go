@@ -394,7 +394,6 @@ func TestValidateResources(t *testing.T) {
 
 func TestUnsupported(t *testing.T) {
 	runRules(t, []rule{
-		{`linux.seccomp: seccomp filters are not supported yet`, func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{} }},
 		{`linux.intelRdt: Intel RDT is not supported yet`, func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }},
 		{`vm: virtual machines are not supported`, func(s *specs.Spec) { s.VM = &specs.VM{} }},
 		{`windows: only Linux is supported`, func(s *specs.Spec) { s.Windows = &specs.Windows{} }},

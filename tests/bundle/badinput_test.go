@@ -111,7 +111,6 @@ func TestBadInput_Spec(t *testing.T) {
 func TestBadInput_NotSupportedYet(t *testing.T) {
 	t.Parallel()
 	checkRefusals(t, []refusal{
-		{"seccomp", func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActErrno} }, "linux.seccomp", "-"},
 		{"user namespace", h.Namespace(specs.UserNamespace, ""), "linux.namespaces", "-"},
 		{"time namespace", h.Namespace(specs.TimeNamespace, ""), "linux.namespaces", "-"},
 		{"apparmor", func(s *specs.Spec) { s.Process.ApparmorProfile = "some-profile" }, "process.apparmorProfile", "-"},

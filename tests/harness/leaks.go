@@ -84,7 +84,7 @@ func (b *Bundle) left() []string {
 	add("process", processesOf(b.Cgroup, base))
 	add("mount", mountsUnder(base))
 	add("cgroup", cgroupsNamed(b.Cgroup[1:]))
-	add("entry of --root", b.unexpected(b.Root))
+	add("entry of --root", b.unexpected(b.Root, "@seccomp")) // compiled filters, for the next container
 	add("entry of the bundle", b.unexpected(b.Dir, "config.json", "rootfs"))
 	return left
 }

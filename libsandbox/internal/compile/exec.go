@@ -20,7 +20,7 @@ type Exec struct {
 
 // NewExec compiles spec.Process for the container that spec, which has been validated,
 // describes otherwise. FileInit is a pidfd of its init. Of the facts, Tasks, Affinity,
-// Ignored, TimerSlack, Bounding, LastCap and Home matter, and Root where the container
+// Ignored, TimerSlack, Seccomp, Bounding, LastCap and Home matter, and Root where the container
 // has no mount namespace. Of the options, Listen and NoPivot do not.
 //
 //	the host's view      cgroup, CPU affinity, limits
@@ -35,7 +35,8 @@ type Exec struct {
 //
 // The clone comes as late as it can. A process of the container with CAP_SYS_PTRACE may
 // trace whatever appears in its pid namespace; what it finds there has only the
-// privileges that the container gives it anyway (CVE-2016-9962).
+// privileges that the container gives it anyway (CVE-2016-9962), and CAP_SYS_ADMIN where
+// there is a seccomp filter to load without noNewPrivileges.
 func NewExec(spec *specs.Spec, facts *Facts, opts *Options) (*Exec, error) {
 	c := newCompiler(spec, facts, opts)
 	c.out.Direct = true // nobody has to start it
@@ -68,14 +69,8 @@ func (c *compiler) exec(x *Exec) error {
 	c.execTerminal(p)
 	// What is in /proc/self is there after the clone only.
 	cwd := c.workingDirectory(p, unix.ENOENT)
-	// Without noNewPrivileges the filter goes before the capabilities, and might not
-	// let the clone pass.
-	early := c.spec.Linux.Seccomp != nil && !p.NoNewPrivileges
-	if x.Forks && early {
-		c.appear()
-	}
 	c.privileges(p)
-	if x.Forks && !early {
+	if x.Forks {
 		c.appear()
 	}
 	c.processLimit(p)

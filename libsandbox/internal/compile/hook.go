@@ -17,7 +17,7 @@ const FileInit = "init"
 // hook's path is resolved below the root of the container's mount namespace, which
 // before pivot_root is still the host's.
 //
-// With facts, of which Tasks, TimerSlack, Bounding and LastCap matter, the hook is confined like
+// With facts, of which Tasks, TimerSlack, Seccomp, Bounding and LastCap matter, the hook is confined like
 // the process of the container: its program is a file of the image. Without, it
 // keeps the runtime's privileges.
 func NewHook(spec *specs.Spec, hook *specs.Hook, note, dir string, facts *Facts) *program.Program {
@@ -53,6 +53,10 @@ func NewHook(spec *specs.Spec, hook *specs.Hook, note, dir string, facts *Facts)
 		args = []string{hook.Path}
 	}
 	c.Emit(unix.SYS_CLOSE_RANGE, program.Num(3), program.Num(^uint32(0)), program.Num(unix.CLOSE_RANGE_CLOEXEC))
+	if facts != nil && facts.Seccomp != nil {
+		c.loadFilter(program.Discard, facts.Seccomp.Flags&^unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
+	}
+	c.Note(note)
 	i := c.Emit(unix.SYS_EXECVE, c.String(hook.Path), c.Strings(args), c.Strings(hook.Env))
 	c.Fault(i, "exec "+hook.Path+": ")
 	c.bindForeign()

@@ -12,11 +12,12 @@ import (
 
 // The barriers at which init waits for a byte from the runtime.
 const (
-	BarrierHooks   = 1 // namespaces and mounts are made, pivot_root is next
-	BarrierCreated = 2 // everything is done but execve
-	BarrierCopyUp  = 3 // two descriptors came along: copy the first tree into the second
-	BarrierConsole = 4 // the master of the terminal came along; nobody waits
-	BarrierCgroup  = 5 // the cgroup is needed
+	BarrierHooks    = 1 // namespaces and mounts are made, pivot_root is next
+	BarrierCreated  = 2 // everything is done but execve
+	BarrierCopyUp   = 3 // two descriptors came along: copy the first tree into the second
+	BarrierConsole  = 4 // the master of the terminal came along; nobody waits
+	BarrierCgroup   = 5 // the cgroup is needed
+	BarrierListener = 6 // Record.Value is the number of init's descriptor of a seccomp listener
 
 	// BarrierTarget and above: the root came along; make Init.Targets[n-BarrierTarget]
 	// in it.
@@ -67,6 +68,8 @@ type Facts struct {
 	MemoryNodes []uint64
 	// SELinux says that the host has it switched on.
 	SELinux bool
+	// Seccomp is the filter of linux.seccomp; nil is none.
+	Seccomp *Filter
 	// Home is the value of HOME where the spec's environment has none.
 	Home string
 }
@@ -218,7 +221,7 @@ func (c *compiler) compile() error {
 // direct says whether the runtime has done all when it has made the cgroup.
 func (c *compiler) direct() bool {
 	return !c.opts.Listen && len(c.facts.Tasks) > 0 && len(c.out.Joins) == 0 && !c.forks() &&
-		!c.spec.Process.Terminal && c.spec.Hooks == nil && len(c.spec.Linux.NetDevices) == 0
+		!c.spec.Process.Terminal && c.spec.Hooks == nil && !c.facts.Seccomp.Listens() && len(c.spec.Linux.NetDevices) == 0
 }
 
 // begin is the beginning of every program.

@@ -48,7 +48,9 @@ func (c *compiler) execute(p *specs.Process, cwd program.Slot) error {
 	// process.
 	c.Note("process")
 	c.Emit(unix.SYS_CLOSE_RANGE, program.Num(3+c.opts.ExtraFiles), program.Num(^uint32(0)), program.Num(unix.CLOSE_RANGE_CLOEXEC))
+	c.listenedFilter()
 	c.start()
+	c.filter()
 	c.Note("process.args[0]")
 	i := c.Emit(unix.SYS_EXECVE, program.Val(path), c.Strings(p.Args), c.Strings(environment(p.Env, c.facts.Home)))
 	c.Fault(i, ExecFault(p.Args[0]))
@@ -253,6 +255,9 @@ func (c *compiler) dropBounding(p *specs.Process) {
 func (c *compiler) capabilities(p *specs.Process) {
 	s := sets(p)
 	eff, perm, inh := c.capMask(s.Effective), c.capMask(s.Permitted), c.capMask(s.Inheritable)
+	ambient := c.capMask(s.Ambient) & perm & inh
+	perm |= c.filterCaps(p)
+	eff |= c.filterCaps(p)
 	c.Note("process.capabilities")
 	const version3 = 0x20080522
 	half := func(a, b uint64) uint64 { return a&0xffffffff | b<<32 }
@@ -262,7 +267,6 @@ func (c *compiler) capabilities(p *specs.Process) {
 	c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_CAP_AMBIENT), program.Num(unix.PR_CAP_AMBIENT_CLEAR_ALL))
 	// Only what is permitted and inheritable can be raised. The rest is left out
 	// without a word: `runc spec` itself writes such a config.
-	ambient := c.capMask(s.Ambient) & perm & inh
 	for n := range c.facts.LastCap + 1 {
 		if ambient&(1<<n) != 0 {
 			c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_CAP_AMBIENT), program.Num(unix.PR_CAP_AMBIENT_RAISE), program.Num(n))
@@ -344,7 +348,8 @@ func (c *compiler) executable(arg string) {
 	i := c.EmitTo(program.Discard, program.Test, program.Val(c.st+statMode), program.Num(unix.S_IFMT), program.Num(unix.S_IFDIR), program.Num(0), program.Num(int(unix.ENOTDIR)))
 	c.OnError(i, unix.ENOTDIR, &file)
 	i = c.fail(unix.EISDIR)
-	c.Fault(i, fmt.Sprintf("exec: %q: is a directory", arg))
+	// execve(2) says EACCES, and Docker looks for its text to exit with 126.
+	c.Fault(i, fmt.Sprintf("exec: %q: is a directory: permission denied", arg))
 	c.Bind(&file)
 	i = c.access()
 	c.Fault(i, fmt.Sprintf("exec: %q: ", arg))

@@ -138,6 +138,8 @@ type Record struct {
 	// Forked is the process that goes on in place of the one started, which has said
 	// so itself. It comes once.
 	Forked int
+	// Value is what a barrier has to say; 0 for most.
+	Value int
 	// Files are the descriptors that came with the record. The receiver owns them.
 	Files []int
 }
@@ -146,7 +148,7 @@ type Record struct {
 // success of execve as io.EOF.
 func (c *Child) Next() (Record, error) {
 	var r Record
-	var buf [8]byte
+	var buf [16]byte // the last eight are the value
 	oob := make([]byte, unix.CmsgSpace(2*4)+unix.CmsgSpace(unix.SizeofUcred))
 	n, oobn, _, _, err := kernel.Recvmsg(c.sync, buf[:], oob)
 	if err == unix.ECONNRESET {
@@ -162,10 +164,11 @@ func (c *Child) Next() (Record, error) {
 		return r, io.EOF
 	case err != nil:
 		return r, fmt.Errorf("engine: read from init: %w", err)
-	case n != len(buf):
+	case n != 8 && n != 16:
 		return r, fmt.Errorf("engine: init sent %d bytes", n)
 	}
-	if err := r.decode(buf, c.program); err != nil || r.Forked == 0 {
+	r.Value = int(binary.NativeEndian.Uint32(buf[8:]))
+	if err := r.decode([8]byte(buf[:8]), c.program); err != nil || r.Forked == 0 {
 		return r, err
 	}
 	// The process that comes to life inside the container has this socket, too, and

@@ -89,6 +89,8 @@ func (c Call) String() string {
 		return "sched_setattr"
 	case unix.SYS_SCHED_SETAFFINITY:
 		return "sched_setaffinity"
+	case unix.SYS_SECCOMP:
+		return "seccomp"
 	case unix.SYS_SENDMSG:
 		return "sendmsg"
 	case unix.SYS_SETDOMAINNAME:

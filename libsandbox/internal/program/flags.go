@@ -66,6 +66,11 @@ func flagsOf(op *Op, k int) []flagName {
 		return []flagName{{unix.CLOSE_RANGE_CLOEXEC, "CLOSE_RANGE_CLOEXEC"}}
 	case unix.SYS_IOCTL:
 		return []flagName{{unix.SIOCSIFFLAGS, "SIOCSIFFLAGS"}, {unix.TIOCSPTLCK, "TIOCSPTLCK"}, {unix.TIOCGPTPEER, "TIOCGPTPEER"}, {unix.TIOCSWINSZ, "TIOCSWINSZ"}, {unix.TIOCSCTTY, "TIOCSCTTY"}}
+	case unix.SYS_SECCOMP:
+		if k == 0 {
+			return []flagName{{unix.SECCOMP_SET_MODE_FILTER, "SET_MODE_FILTER"}}
+		}
+		return []flagName{{unix.SECCOMP_FILTER_FLAG_LOG, "LOG"}, {unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, "SPEC_ALLOW"}, {unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, "NEW_LISTENER"}, {unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, "WAIT_KILLABLE_RECV"}}
 	case unix.SYS_DUP3:
 		if k == 2 {
 			return []flagName{{unix.O_CLOEXEC, "CLOEXEC"}}

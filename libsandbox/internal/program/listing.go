@@ -175,6 +175,8 @@ func signature(c Call) shapes {
 		return shapes{plain, plain, flags}
 	case unix.SYS_IOCTL:
 		return shapes{plain, flags, words}
+	case unix.SYS_SECCOMP:
+		return shapes{flags, flags, words}
 	case unix.SYS_UMASK:
 		return shapes{octal}
 	}
