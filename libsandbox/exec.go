@@ -252,6 +252,9 @@ func (x *execution) run(fds *descriptors) error {
 
 func (x *execution) compile() error {
 	p := x.spec.Process
+	if err := checkLabels(p); err != nil {
+		return err
+	}
 	facts := &compile.Facts{
 		Tasks:      x.cgroup.TasksFiles(),
 		Ignored:    kernel.IgnoredSignals(),
