@@ -269,11 +269,12 @@ func TestMounts_TmpfsCopyUp(t *testing.T) {
 
 func TestMounts_TmpfsCopyUpHasItsOptions(t *testing.T) {
 	t.Parallel()
-	b := h.New(t, h.Sh("stat -c '%a %u:%g' /conf /new; cat /conf/a"),
-		h.Mount("/conf", "tmpfs", "tmpfs", "tmpcopyup", "mode=1777", "uid=5", "gid=6"), h.Mount("/new", "tmpfs", "tmpfs", "tmpcopyup", "mode=700"))
+	b := h.New(t, h.Sh("stat -c '%a %u:%g' /conf /new /plain; cat /conf/a"),
+		h.Mount("/conf", "tmpfs", "tmpfs", "tmpcopyup", "mode=1777", "uid=5", "gid=6"), h.Mount("/new", "tmpfs", "tmpfs", "tmpcopyup", "mode=700"),
+		h.Mount("/plain", "tmpfs", "tmpfs", "tmpcopyup"))
 	h.NotFor(t, "runc", "versions before 1.2 give it the directory's mode")
 	b.File("/conf/a", "A\n")
-	if got := b.Out(); got != "1777 5:6\n700 0:0\nA" {
+	if got := b.Out(); got != "1777 5:6\n700 0:0\n1777 0:0\nA" {
 		t.Errorf("%q", got)
 	}
 }

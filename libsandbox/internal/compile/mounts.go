@@ -255,7 +255,7 @@ func (c *compiler) mountFS(m *specs.Mount, o *mountOptions, note string) error {
 	if typ == "cgroup" {
 		typ = "cgroup2"
 	}
-	inherit := typ == "tmpfs" && !hasOption(o.data, "mode=")
+	inherit := inheritsMode(typ, o)
 	switch {
 	case typ == "proc" || typ == "sysfs":
 		c.plainTarget(m)
@@ -273,11 +273,13 @@ func (c *compiler) mountFS(m *specs.Mount, o *mountOptions, note string) error {
 	if err := c.fsmount(typ, m, o, note); err != nil {
 		return err
 	}
-	if inherit {
-		c.Emit(unix.SYS_FCHMODAT, program.Val(c.m), c.String("."), program.Val(c.st+statMode))
-	}
 	c.placeFS(typ, m, o, late)
 	return nil
+}
+
+// inheritsMode is whether a file system gets the mode that tmpfsTarget leaves in %st.
+func inheritsMode(typ string, o *mountOptions) bool {
+	return typ == "tmpfs" && !hasOption(o.data, "mode=")
 }
 
 // placeFS attaches %m and keeps hold of the file systems that are needed again.
@@ -286,6 +288,9 @@ func (c *compiler) placeFS(typ string, m *specs.Mount, o *mountOptions, late att
 	if o.copyUp {
 		c.copyUp()
 		c.rootOptions(o.data)
+	}
+	if inheritsMode(typ, o) { // the copy of a directory made just now is not its mode
+		c.Emit(unix.SYS_FCHMODAT, program.Val(c.m), c.String("."), program.Val(c.st+statMode))
 	}
 	none := *o
 	none.attr = attrs{} // fsmount has set them
