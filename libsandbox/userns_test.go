@@ -54,9 +54,9 @@ func TestEachOpOfAUserNamespaceFails(t *testing.T) {
 			withUser(s)
 			s.Linux.Sysctl = nil
 			s.Mounts = append(s.Mounts,
-				specs.Mount{Destination: "/mapped", Type: "bind", Source: "/usr/share", Options: []string{"rbind", "idmap"}},
+				specs.Mount{Destination: "/mapped", Type: "bind", Source: s.Root.Path, Options: []string{"rbind", "idmap"}},
 				specs.Mount{
-					Destination: "/mapped2", Type: "bind", Source: "/usr/share", Options: []string{"rbind", "ro"},
+					Destination: "/mapped2", Type: "bind", Source: s.Root.Path, Options: []string{"rbind", "ro"},
 					UIDMappings: []specs.LinuxIDMapping{{Size: 10}}, GIDMappings: []specs.LinuxIDMapping{{Size: 10}},
 				})
 		}},
