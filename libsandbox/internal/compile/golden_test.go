@@ -138,6 +138,12 @@ func TestRefused(t *testing.T) {
 			g.Facts.Sources = map[int]Source{0: {Path: "/y", Dir: true}}
 			g.Spec.Mounts = []specs.Mount{{Destination: "/x", Type: "bind", Options: []string{"rbind", "rro"}}}
 		}},
+		{`mounts[0] /x: id-mapped mounts need mount_setattr(2), which came with Linux 5.12`, func(g *golden) {
+			g.Facts.MountSetattr = false
+			g.Facts.Sources = map[int]Source{0: {Path: "/y", Dir: true}}
+			ids := []specs.LinuxIDMapping{{Size: 1}}
+			g.Spec.Mounts = []specs.Mount{{Destination: "/x", Type: "bind", UIDMappings: ids, GIDMappings: ids}}
+		}},
 		{`mounts[0] /x: option "upperdir": a value of 300 bytes, fsconfig(2) takes 255`, func(g *golden) {
 			g.Spec.Mounts = []specs.Mount{{Destination: "/x", Type: "overlay", Options: []string{"upperdir=" + strings.Repeat("u", 300)}}}
 		}},

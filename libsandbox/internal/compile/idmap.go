@@ -25,7 +25,7 @@ func (c *compiler) openSource(m *specs.Mount, src *Source, o *mountOptions) {
 // mapIDs lets the files of the unattached mount %m belong to others than they do on
 // their file system (mount_setattr(2), MOUNT_ATTR_IDMAP, Linux 5.12).
 func (c *compiler) mapIDs(m *specs.Mount, o *mountOptions) {
-	if !o.idmap && len(m.UIDMappings) == 0 {
+	if !idMapped(m, o) {
 		return
 	}
 	flags := unix.AT_EMPTY_PATH
@@ -37,11 +37,11 @@ func (c *compiler) mapIDs(m *specs.Mount, o *mountOptions) {
 	c.explain(i, unix.EINVAL, "the source's file system cannot be mounted with mapped ids on this kernel")
 }
 
+func idMapped(m *specs.Mount, o *mountOptions) bool { return o.idmap || len(m.UIDMappings) > 0 }
+
 // mapping returns the descriptor of a user namespace that has the mount's id maps.
 func (c *compiler) mapping(m *specs.Mount) int {
-	l := c.spec.Linux
-	same := slices.Equal(m.UIDMappings, l.UIDMappings) && slices.Equal(m.GIDMappings, l.GIDMappings)
-	if c.userns != 0 && (len(m.UIDMappings) == 0 || same && c.newNamespace(specs.UserNamespace)) {
+	if c.mappedAsContainer(m) {
 		return c.userns
 	}
 	key := IDMapText(m.UIDMappings) + "," + IDMapText(m.GIDMappings)
@@ -49,10 +49,34 @@ func (c *compiler) mapping(m *specs.Mount) int {
 	if !ok {
 		note := c.Texts[len(c.Texts)-1]
 		fd = c.help(&userHelper{note: note, field: note + ": ", uids: m.UIDMappings, gids: m.GIDMappings})
+		c.Note(note)
 		if c.mappings == nil {
 			c.mappings = make(map[string]int)
 		}
 		c.mappings[key] = fd
 	}
 	return fd
+}
+
+// mappedAsContainer says whether the mount's id maps are those of the container's user
+// namespace.
+func (c *compiler) mappedAsContainer(m *specs.Mount) bool {
+	l := c.spec.Linux
+	same := slices.Equal(m.UIDMappings, l.UIDMappings) && slices.Equal(m.GIDMappings, l.GIDMappings)
+	return c.hasNamespace(specs.UserNamespace) && (len(m.UIDMappings) == 0 || same && c.newNamespace(specs.UserNamespace))
+}
+
+// openMappings makes the user namespaces for id-mapped mounts before a mount namespace
+// is joined, whose /proc may be anything. Otherwise they are made when they are needed.
+func (c *compiler) openMappings() {
+	if !c.joinsMounts() {
+		return
+	}
+	for i := range c.spec.Mounts {
+		m := &c.spec.Mounts[i]
+		if o := parseOptions(m); idMapped(m, &o) && !c.mappedAsContainer(m) {
+			c.Note(mountNote(i, m))
+			c.mapping(m)
+		}
+	}
 }

@@ -58,9 +58,10 @@ func (c *compiler) containerProc() {
 }
 
 // keyLabel labels the session keyring that is about to be made, so that the process may
-// use it. /proc is still the host's.
+// use it. /proc is still the host's, or in a mount namespace that was joined may be
+// anything.
 func (c *compiler) keyLabel() {
-	if label := c.spec.Process.SelinuxLabel; label != "" && c.opts.Keyring != "" {
+	if label := c.spec.Process.SelinuxLabel; label != "" && c.opts.Keyring != "" && !c.joinsMounts() {
 		c.Note("process.selinuxLabel " + label)
 		c.write("/proc/self/attr/keycreate", label)
 	}

@@ -135,7 +135,7 @@ func (c *compiler) mount(i int) error {
 	if o.rec.set|o.rec.clear != 0 && !c.facts.MountSetattr {
 		return fmt.Errorf("%s: recursive attributes need mount_setattr(2), which came with Linux 5.12", note)
 	}
-	if (o.idmap || len(m.UIDMappings) > 0) && !c.facts.MountSetattr {
+	if idMapped(m, &o) && !c.facts.MountSetattr {
 		return fmt.Errorf("%s: id-mapped mounts need mount_setattr(2), which came with Linux 5.12", note)
 	}
 	if err := c.checkProc(i, m, note); err != nil {

@@ -104,6 +104,9 @@ func (c *compiler) joinsMounts() bool {
 // make the cgroup. The cgroup namespace comes later; see joinCgroups.
 func (c *compiler) namespaces() {
 	var n newNamespaces
+	// While /proc is the host's.
+	c.openOffsets()
+	c.openMappings()
 	if c.hasNamespace(specs.UserNamespace) {
 		c.userNamespace(&n)
 	} else {

@@ -10,10 +10,10 @@ import (
 	"adl.run/adl-runtime/libsandbox/internal/program"
 )
 
-// openOffsets opens the file for the offsets of the clocks while this process may: it
-// belongs to the host's root. Where there are none it does nothing.
+// openOffsets opens the file for the offsets of the clocks, if there are any, while this
+// process may: it belongs to the host's root.
 func (c *compiler) openOffsets() {
-	if len(c.spec.Linux.TimeOffsets) == 0 || c.offsets != 0 {
+	if len(c.spec.Linux.TimeOffsets) == 0 {
 		return
 	}
 	c.Note("linux.timeOffsets")
@@ -29,7 +29,6 @@ func (c *compiler) timeNamespace(n *newNamespaces) {
 		if ns.Type != specs.TimeNamespace || ns.Path != "" {
 			continue
 		}
-		c.openOffsets()
 		n.fork = namespaceNote(i, ns)
 		c.Note(n.fork)
 		c.Emit(unix.SYS_UNSHARE, program.Num(unix.CLONE_NEWTIME))

@@ -29,12 +29,15 @@ import (
 // (mount_namespaces(7)). The sources are opened in it, by somebody who may pass every
 // directory of the host, as the container's root may not.
 func (c *compiler) userNamespace(n *newNamespaces) {
-	c.enterNamespaces(n, func(ns *specs.LinuxNamespace) bool { return ns.Path != "" && ns.Type != specs.UserNamespace })
+	joins := func(ns *specs.LinuxNamespace, mount bool) bool {
+		return ns.Path != "" && ns.Type != specs.UserNamespace && (ns.Type == specs.MountNamespace) == mount
+	}
+	c.enterNamespaces(n, func(ns *specs.LinuxNamespace) bool { return joins(ns, false) })
 	user := c.makeUserNamespace()
+	c.enterNamespaces(n, func(ns *specs.LinuxNamespace) bool { return joins(ns, true) })
 	c.openRoot()
 	c.openSources()
 	c.openDevices()
-	c.openOffsets()
 	c.joinCgroups()
 	c.Note(user)
 	c.Emit(unix.SYS_SETNS, program.Num(c.userns), program.Num(unix.CLONE_NEWUSER))
@@ -120,7 +123,7 @@ func (c *compiler) reapHelper() {
 	c.Emit(unix.SYS_WAIT4, program.Val(c.helper.pid), program.Num(0), program.Num(0), program.Num(0))
 }
 
-// helperOps is what the helper executes.
+// helperOps is what the helper executes. /proc has to be the host's.
 func (c *compiler) helperOps(h *userHelper) {
 	s := &c.helper
 	open := func(dst program.Slot, path string, flags int) {
