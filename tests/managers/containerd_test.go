@@ -33,6 +33,8 @@ state = "%[1]s/state"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.%[3]s.options]
   BinaryName = "%[2]s"
   SystemdCgroup = %[4]t
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
 `
 
 const cniConfig = `{"cniVersion": "0.4.0", "name": "tests", "plugins": [

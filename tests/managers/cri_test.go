@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/websocket"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -20,16 +21,30 @@ import (
 type kubelet struct {
 	*testing.T
 	cri.RuntimeServiceClient
-	ctx  context.Context
-	logs string
-	pod  string // the sandbox's id
-	conf *cri.PodSandboxConfig
+	ctx     context.Context
+	logs    string
+	handler string
+	pod     string // the sandbox's id
+	conf    *cri.PodSandboxConfig
+}
+
+// kubelet connects to the daemon.
+func (d *containerd) kubelet(t *testing.T) *kubelet {
+	conn, err := grpc.NewClient("unix://"+d.dir+"/socket", grpc.WithTransportCredentials(insecure.NewCredentials()))
+	harness.Must(t, err)
+	ctx, cancel := context.WithTimeout(context.Background(), limit(2*time.Minute))
+	k := &kubelet{T: t, RuntimeServiceClient: cri.NewRuntimeServiceClient(conn), ctx: ctx, logs: prepareDir(t), handler: handler}
+	before := look()
+	t.Cleanup(func() {
+		k.tidy()
+		cancel()
+		conn.Close()
+		before.noLeaks(t)
+	})
+	return k
 }
 
 func (d *containerd) testCRI(t *testing.T) {
-	conn, err := grpc.NewClient("unix://"+d.dir+"/socket", grpc.WithTransportCredentials(insecure.NewCredentials()))
-	harness.Must(t, err)
-	defer conn.Close()
 	for _, s := range []struct {
 		name  string
 		short bool
@@ -38,6 +53,7 @@ func (d *containerd) testCRI(t *testing.T) {
 		{"status", true, criStatus},
 		{"pod", true, criPod},
 		{"exec", true, criExec},
+		{"exec -it", false, criExecTerminal},
 		{"security", false, criSecurity},
 		{"resources", false, criResources},
 		{"namespaces", false, criNamespaces},
@@ -49,15 +65,7 @@ func (d *containerd) testCRI(t *testing.T) {
 			if testing.Short() && !s.short {
 				t.Skip("not part of the short selection")
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), limit(2*time.Minute))
-			k := &kubelet{T: t, RuntimeServiceClient: cri.NewRuntimeServiceClient(conn), ctx: ctx, logs: prepareDir(t)}
-			before := look()
-			t.Cleanup(func() {
-				k.tidy()
-				cancel()
-				before.noLeaks(t)
-			})
-			s.run(k)
+			s.run(d.kubelet(t))
 		})
 	}
 }
@@ -92,7 +100,7 @@ func (k *kubelet) run(change func(*cri.PodSandboxConfig)) {
 	if change != nil {
 		change(k.conf)
 	}
-	r, err := k.RunPodSandbox(k.ctx, &cri.RunPodSandboxRequest{Config: k.conf, RuntimeHandler: handler})
+	r, err := k.RunPodSandbox(k.ctx, &cri.RunPodSandboxRequest{Config: k.conf, RuntimeHandler: k.handler})
 	harness.Must(k, err)
 	k.pod = r.PodSandboxId
 }
@@ -211,7 +219,41 @@ func criExec(k *kubelet) {
 	for range 20 {
 		is(k.T, "probe", k.exec(id, "echo ok"), "ok")
 	}
-	is(k.T, "processes afterwards", k.exec(id, "ps | grep -c sle''ep.1000 || true"), "0")
+	is(k.T, "processes afterwards", k.exec(id, "ps | grep -c '[s]leep 1000' || true"), "0")
+}
+
+// criExecTerminal is `kubectl exec -it`: the streams go through the daemon's own
+// server, by the protocol that kubectl uses (one byte for the channel, then data).
+func criExecTerminal(k *kubelet) {
+	k.run(nil)
+	id := k.start("one", forever, nil)
+	r, err := k.Exec(k.ctx, &cri.ExecRequest{ContainerId: id, Cmd: []string{"sh"}, Tty: true, Stdin: true, Stdout: true})
+	harness.Must(k, err)
+	config, err := websocket.NewConfig(strings.Replace(r.Url, "http://", "ws://", 1), "http://localhost")
+	harness.Must(k, err)
+	config.Protocol = []string{"v4.channel.k8s.io"}
+	ws, err := websocket.DialConfig(config)
+	harness.Must(k, err)
+	defer ws.Close()
+	harness.Must(k, ws.SetDeadline(time.Now().Add(limit(30*time.Second))))
+	send := func(text string) { harness.Must(k, websocket.Message.Send(ws, []byte(text))) }
+	send("\x04" + `{"Width":100,"Height":30}`)
+	send("\x00tty; while test \"$(stty size)\" != '30 100'; do :; done; exit 4\n")
+	var output, status string
+	for {
+		var frame []byte
+		if err := websocket.Message.Receive(ws, &frame); err != nil {
+			break // the server hangs up at the end
+		}
+		switch {
+		case len(frame) > 0 && frame[0] == 1:
+			output += string(frame[1:])
+		case len(frame) > 0 && frame[0] == 3:
+			status += string(frame[1:])
+		}
+	}
+	is(k.T, "output", output, ".*/dev/pts/.*")
+	is(k.T, "status", status, `.*"reason":"ExitCode","message":"4".*`)
 }
 
 func criSecurity(k *kubelet) {

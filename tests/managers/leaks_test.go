@@ -158,7 +158,9 @@ func runtimeState() []string {
 		dirs, _ := filepath.Glob(root)
 		for _, dir := range dirs {
 			for _, name := range names(dir) {
-				found = append(found, filepath.Join(dir, name))
+				if !strings.HasPrefix(name, "@") { // a cache; no container has such an id
+					found = append(found, filepath.Join(dir, name))
+				}
 			}
 		}
 	}

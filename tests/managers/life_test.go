@@ -205,7 +205,7 @@ func hasLog(c client, name, text string) {
 }
 
 func logs(c client) {
-	c.start("c1", "", "echo out; echo err >&2; seq 1000")
+	c.start("c1", "", "echo out; echo err >&2; sleep 0.3; seq 1000")
 	c.line("wait c1")
 	r := c.do("logs", "c1")
 	if lines := strings.Split(r.ok(), "\n"); len(lines) != 1001 || lines[0] != "out" || lines[1000] != "1000" || r.err != "err\n" {
