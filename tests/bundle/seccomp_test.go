@@ -167,7 +167,7 @@ func newAgent(t *testing.T) *agent {
 			if err != nil {
 				return
 			}
-			a.errs <- a.serve(conn)
+			go func() { a.errs <- a.serve(conn) }()
 		}
 	}()
 	return a
