@@ -45,7 +45,8 @@ type CreateOptions struct {
 	NoPivot bool
 	// NoNewKeyring leaves the process in the caller's session keyring.
 	NoNewKeyring bool
-	// SystemdCgroup has systemd make the cgroup. It is refused so far.
+	// SystemdCgroup has systemd make the cgroup, as a unit: linux.cgroupsPath is then
+	// slice:prefix:name, and annotations org.systemd.property.NAME are its properties.
 	SystemdCgroup bool
 }
 
@@ -122,8 +123,6 @@ func (s *Store) create(ctx context.Context, id string, b *spec.Bundle, o *Create
 
 func (o *CreateOptions) check(p *specs.Process, wait bool) error {
 	switch {
-	case o.SystemdCgroup:
-		return errors.New("systemd cgroups are not supported yet")
 	case p.Terminal && o.ConsoleSocket == "" && !o.KeepConsole:
 		return errors.New("process.terminal: a container that nobody stays with needs a console socket")
 	case p.Terminal && o.KeepConsole && wait:
@@ -165,10 +164,12 @@ func (c *creation) run(ctx context.Context) error {
 
 // prepare makes what init needs in the end.
 func (c *creation) prepare() error {
-	if err := c.cgroup.Create(); err != nil {
-		return err
+	if !c.cgroup.Enters() {
+		if err := c.cgroup.Create(); err != nil {
+			return err
+		}
+		c.step("cgroup")
 	}
-	c.step("cgroup")
 	return writeFile(c.entry.join(configFile), c.bundle.Raw)
 }
 
@@ -181,7 +182,10 @@ func (c *creation) step(name string) {
 
 // compile plans the cgroup and compiles the spec.
 func (c *creation) compile() (err error) {
-	c.cgroup, err = cgroup.Prepare(&cgroup.Options{ID: c.id, Path: c.bundle.Spec.Linux.CgroupsPath, Resources: c.bundle.Spec.Linux.Resources})
+	s := c.bundle.Spec
+	c.cgroup, err = cgroup.Prepare(&cgroup.Options{
+		ID: c.id, Path: s.Linux.CgroupsPath, Resources: s.Linux.Resources, Systemd: c.o.SystemdCgroup, Annotations: s.Annotations,
+	})
 	if err != nil {
 		return err
 	}
@@ -347,7 +351,13 @@ func (c *creation) barrier(ctx context.Context, r engine.Record) error {
 		if err := passListener(c.filter.Listener, c.child.Pid, r.Value, state); err != nil {
 			return err
 		}
-	case compile.BarrierCgroup: // prepare has made it
+	case compile.BarrierCgroup: // prepare has made it, or systemd does so now
+		if c.cgroup.Enters() {
+			if err := c.cgroup.Enter(c.child.Pid); err != nil {
+				return err
+			}
+			c.step("cgroup")
+		}
 		if c.init.Direct {
 			if err := c.created(ctx); err != nil {
 				return err

@@ -35,6 +35,7 @@ func gather(b *spec.Bundle, cg *cgroup.Cgroup) (*compile.Facts, error) {
 		TimerSlack:    kernel.TimerSlack(),
 		Root:          b.Rootfs(),
 		Tasks:         cg.TasksFiles(),
+		CgroupEntered: cg.Enters(),
 	}
 	if err := checkLabels(b.Spec.Process); err != nil {
 		return nil, err

@@ -51,7 +51,7 @@ func (c *Cgroup) Create() (err error) {
 // that a process can be born in it (OpenDir) while Create does the rest.
 func (c *Cgroup) CreateUnified() error {
 	d := c.unified()
-	if d == nil {
+	if d == nil || c.unit != nil {
 		return nil
 	}
 	c.early = true
@@ -72,6 +72,9 @@ func (c *Cgroup) CreateUnified() error {
 // nor thawed nor removed.
 func (c *Cgroup) Claimed() *Cgroup {
 	n := &Cgroup{mode: c.mode}
+	if c.unit != nil && c.unit.started {
+		n.unit = c.unit
+	}
 	for i := range c.dirs {
 		if c.dirs[i].claimed {
 			n.dirs = append(n.dirs, c.dirs[i])
@@ -286,13 +289,13 @@ func (c *Cgroup) TasksFiles() []string {
 
 // OpenDir returns a descriptor of the directory in the unified hierarchy, for
 // CLONE_INTO_CGROUP. It is close-on-exec and the caller's to close; -1 means that
-// the host has no unified hierarchy.
+// the host has no unified hierarchy, or that systemd has not made the directory yet.
 //
 // A cgroup that was killed once (Kill) must not be entered this way: Linux 6.18
 // kills such a child at birth.
 func (c *Cgroup) OpenDir() (int, error) {
 	d := c.unified()
-	if d == nil {
+	if d == nil || c.unit != nil && !c.unit.started {
 		return -1, nil
 	}
 	fd, err := open(d.path, unix.O_PATH|unix.O_DIRECTORY)

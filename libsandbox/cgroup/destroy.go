@@ -17,8 +17,15 @@ const destroyTime = 2 * time.Second
 
 // Destroy removes the cgroup and everything below it from every hierarchy, deepest
 // first. What is already gone is no error. It kills nothing: a cgroup that still
-// has processes after two seconds is an error.
+// has processes after two seconds is an error. A unit of systemd's is stopped first.
 func (c *Cgroup) Destroy() error {
+	if c.unit != nil && c.unit.started {
+		return errors.Join(c.unit.stop(), c.removeDirs())
+	}
+	return c.removeDirs()
+}
+
+func (c *Cgroup) removeDirs() error {
 	var left []*dir
 	for i := range c.dirs {
 		if err := unix.Rmdir(c.dirs[i].path); err != nil && !gone(err) {

@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/systemd"
 )
 
 // Options say where the cgroup lies and what limits it has.
@@ -24,6 +27,10 @@ type Options struct {
 	// Resources is linux.resources; nil means no limits. The default device rules
 	// hold in any case.
 	Resources *specs.LinuxResources
+	// Systemd has systemd make the cgroup; see systemd.go for what Path is then.
+	Systemd bool
+	// Annotations are the spec's: properties of the unit are among them.
+	Annotations map[string]string
 	// Host is what Discover returned; nil means that Prepare calls it.
 	Host *Host
 }
@@ -38,6 +45,7 @@ type Cgroup struct {
 	limits  []setting
 	devices devicePolicy
 
+	unit  *unit // with the systemd driver
 	made  maker // what Create can undo
 	early bool  // CreateUnified has been called
 }
@@ -67,14 +75,24 @@ func Prepare(o *Options) (*Cgroup, error) {
 		inner = o.ID
 	}
 	own := ""
-	if !filepath.IsAbs(inner) {
+	if !filepath.IsAbs(inner) && !o.Systemd {
 		var err error
 		if own, err = readFile("/proc/self", "cgroup"); err != nil {
 			return nil, err
 		}
 	}
 	c := &Cgroup{mode: host.Mode}
-	if err := c.plan(o.Resources); err != nil {
+	if o.Systemd {
+		if !systemd.Running() {
+			return nil, errors.New("systemd cgroups: this host does not run systemd: there is no /run/systemd/system")
+		}
+		var err error
+		if c.unit, err = newUnit(o); err != nil {
+			return nil, err
+		}
+		inner = c.unit.path()
+	}
+	if err := c.plan(c.rounded(o.Resources)); err != nil {
 		return nil, fmt.Errorf("linux.resources.%w", err)
 	}
 	for i := range host.Hierarchies {
@@ -127,9 +145,13 @@ func place(mode Mode, h *Hierarchy, inner, own string) (string, error) {
 }
 
 // Paths maps each controller to the cgroup's directory, "" to the one in the
-// unified hierarchy. It is what state.json keeps and Load takes.
+// unified hierarchy, and "unit" to the name of systemd's unit, if there is one. It is
+// what state.json keeps and Load takes.
 func (c *Cgroup) Paths() map[string]string {
 	paths := make(map[string]string)
+	if c.unit != nil {
+		paths[unitKey] = c.unit.name
+	}
 	for i := range c.dirs {
 		d := &c.dirs[i]
 		if d.unified() {
@@ -163,9 +185,16 @@ func load(paths map[string]string, rootType int64) (*Cgroup, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(paths)) {
 		path := paths[name]
+		if name == unitKey {
+			c.unit = &unit{name: path, started: true}
+			continue
+		}
 		mount, ok := mountOf(c.mode, path)
 		if !ok || c.mode == V2 && name != "" {
 			return nil, fmt.Errorf("cgroup path of %q: %q is not one of a container", name, path)
+		}
+		if unit, ok := paths[unitKey]; ok && filepath.Base(path) != unit {
+			return nil, fmt.Errorf("cgroup path of %q: %q is not that of unit %q", name, path, unit)
 		}
 		c.add(name, mount, path)
 	}

@@ -13,18 +13,16 @@ import (
 // as in runc. An error names the field and its value below linux.resources, and then
 // nothing is changed: what was before is written back.
 func (c *Cgroup) Update(r *specs.LinuxResources) error {
+	r = c.rounded(r)
 	s, err := settings(c.mode, r)
-	if err == nil {
-		err = c.replace(s)
-	}
 	if err != nil {
 		return fmt.Errorf("linux.resources.%w", err)
 	}
-	return nil
+	return c.replace(s, func() error { return c.tell(r) })
 }
 
-// replace is apply that changes all or nothing.
-func (c *Cgroup) replace(s []setting) error {
+// replace is apply that changes all or nothing, and also nothing if then fails.
+func (c *Cgroup) replace(s []setting, then func() error) error {
 	old := make([]setting, 0, len(s))
 	for i := range s {
 		if o, ok := c.recall(&s[i]); ok {
@@ -32,7 +30,9 @@ func (c *Cgroup) replace(s []setting) error {
 		}
 	}
 	err := c.apply(s)
-	if err == nil {
+	if err != nil {
+		err = fmt.Errorf("linux.resources.%w", err)
+	} else if err = then(); err == nil {
 		return nil
 	}
 	if back := c.apply(old); back != nil {

@@ -60,6 +60,9 @@ type Facts struct {
 	// Affinity is process.execCPUAffinity.final of an exec, one bit a CPU; empty leaves
 	// the CPUs what they are.
 	Affinity []uint64
+	// CgroupEntered says that the runtime moves init into the cgroup, when init asks
+	// for it.
+	CgroupEntered bool
 	// CgroupUnified says that the host has cgroup v2 only.
 	CgroupUnified bool
 	// Hierarchies are the cgroup v1 hierarchies for a mount of type cgroup.

@@ -45,7 +45,7 @@ func (c *compiler) joinCgroups() {
 		return
 	}
 	c.joined = true
-	if len(c.facts.Tasks) > 0 {
+	if len(c.facts.Tasks) > 0 || c.facts.CgroupEntered {
 		c.Note("linux.cgroupsPath")
 		c.report(BarrierCgroup)
 		c.await()
