@@ -54,11 +54,11 @@ func supported() *features.Features {
 		Linux: &features.Linux{
 			Namespaces:      []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"},
 			Capabilities:    security.Capabilities(),
-			Cgroup:          &features.Cgroup{V1: yes, V2: yes, Systemd: no, SystemdUser: no, Rdma: no},
+			Cgroup:          &features.Cgroup{V1: yes, V2: yes, Systemd: yes, SystemdUser: no, Rdma: yes},
 			Seccomp:         seccompFeatures(),
 			Apparmor:        &features.Apparmor{Enabled: yes},
 			Selinux:         &features.Selinux{Enabled: yes},
-			IntelRdt:        &features.IntelRdt{Enabled: no},
+			IntelRdt:        &features.IntelRdt{Enabled: no, Schemata: no, Monitoring: no},
 			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: yes}},
 			NetDevices:      &features.NetDevices{Enabled: yes},
 			MemoryPolicy: &features.MemoryPolicy{
@@ -66,6 +66,8 @@ func supported() *features.Features {
 				Flags: strings.Fields("MPOL_F_NUMA_BALANCING MPOL_F_RELATIVE_NODES MPOL_F_STATIC_NODES"),
 			},
 		},
+		// A user who may write these has systemd do things on the host.
+		PotentiallyUnsafeConfigAnnotations: []string{"org.systemd.property."},
 	}
 	if commit != "" {
 		f.Annotations["run.adl.commit"] = commit

@@ -232,7 +232,7 @@ func TestFeatures(t *testing.T) {
 	if f.OCIVersionMin != "1.0.0" || f.OCIVersionMax != specs.Version || len(f.Hooks) != 6 {
 		t.Errorf("%s to %s, hooks %v", f.OCIVersionMin, f.OCIVersionMax, f.Hooks)
 	}
-	if !*f.Linux.Cgroup.V1 || !*f.Linux.Cgroup.V2 || *f.Linux.Cgroup.Systemd || !*f.Linux.Seccomp.Enabled {
+	if !*f.Linux.Cgroup.V1 || !*f.Linux.Cgroup.V2 || !*f.Linux.Cgroup.Systemd || !*f.Linux.Seccomp.Enabled {
 		t.Error("cgroup or seccomp support is wrong")
 	}
 	if f.Annotations["run.adl.version"] == "" || !slices.Contains(f.Linux.Capabilities, "CAP_SYS_ADMIN") {

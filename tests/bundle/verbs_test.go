@@ -652,7 +652,7 @@ func TestVerbs_Features(t *testing.T) {
 			}
 		}
 	}
-	if !f.Linux.Cgroup["v1"] || !f.Linux.Cgroup["v2"] {
+	if !f.Linux.Cgroup["v1"] || !f.Linux.Cgroup["v2"] || !f.Linux.Cgroup["systemd"] {
 		t.Errorf("linux.cgroup: %v", f.Linux.Cgroup)
 	}
 }
