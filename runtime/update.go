@@ -208,6 +208,9 @@ func byFlag(err error) error {
 		return nil
 	}
 	rest, ok := strings.CutPrefix(err.Error(), "linux.resources.")
+	if tail, both := strings.CutPrefix(rest, "cpu.quota and period:"); both { // one file on v2
+		return flagError{"--cpu-quota, --cpu-period" + tail, err}
+	}
 	for _, l := range limitFlags() {
 		if !ok || l.field == "" {
 			continue

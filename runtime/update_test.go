@@ -77,6 +77,7 @@ func TestByFlag(t *testing.T) {
 	for text, want := range map[string]string{
 		"linux.resources.memory.swap: 5: write x: invalid argument": "--memory-swap 5: write x: invalid argument",
 		`linux.resources.cpu.cpus "x": not a list`:                  `--cpuset-cpus "x": not a list`,
+		"linux.resources.cpu.quota and period: 5 6: x":              "--cpu-quota, --cpu-period 5 6: x",
 		"linux.resources.cpu.cpusy: 5":                              "linux.resources.cpu.cpusy: 5",
 		"linux.resources.unified.a: 5":                              "linux.resources.unified.a: 5",
 		"container not running":                                     "container not running",

@@ -155,8 +155,8 @@ func TestUpdate_AllOrNothing(t *testing.T) {
 	for args, want := range map[string]string{
 		"--memory 80m --memory-swap 128m --pids-limit 20 --cpuset-cpus 4000": "--cpuset-cpus 4000: ",
 		"--cpu-quota 20000 --cpu-period 50000 --cpuset-mems 900":             "--cpuset-mems 900: ",
-		"--cpu-quota 500": "--cpu-quota 500: ",
-		"--cpu-period 5":  "--cpu-period 5: ",
+		"--cpu-quota 500": "--cpu-quota",
+		"--cpu-period 5":  "--cpu-period",
 		"--cpu-period 50000 --cpu-quota 20000 --cpu-burst 9000000": "--cpu-burst 9000000: ",
 		"--memory 128m":          "--memory-swap 100663296: ", // the one that it is with
 		"--memory-swap 1m":       "--memory-swap 1048576: ",
