@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -120,8 +121,8 @@ func mountPoints() []string {
 // podman's monitors and the one that a kubelet makes for a pod stay.
 func containerCgroups() []string {
 	return slices.DeleteFunc(cgroupDirs(env.cgroup), func(dir string) bool {
-		base := filepath.Base(dir)
-		return base == "conmon" || base == "pod" || base == env.cgroup
+		base := strings.TrimSuffix(filepath.Base(dir), ".slice")
+		return base == "conmon" || base == "pod" || base == env.cgroup+"-pod" || base == env.cgroup
 	})
 }
 
@@ -140,6 +141,9 @@ func cgroupDirs(parent string) []string {
 
 // removeCgroups removes the parent in all hierarchies, and returns what could not be.
 func removeCgroups(parent string) []string {
+	if systemd() {
+		_ = exec.Command("systemctl", "stop", parent+".slice").Run() // and those below it
+	}
 	var left []string
 	dirs := cgroupDirs(parent)
 	for _, dir := range slices.Backward(dirs) { // children come after their parents
