@@ -100,7 +100,7 @@ func TestParentOf(t *testing.T) {
 func TestBundleConfig(t *testing.T) {
 	const template = `{"process":{"terminal":true,"args":["sh"],"cwd":"/"},
 		"root":{"path":"rootfs","readonly":true},"linux":{"maskedPaths":["/proc/keys"]},"new":1}`
-	got, err := bundleConfig([]byte(template), []string{"/bin/true"}, "/r", "/c/1", false)
+	got, err := bundleConfig([]byte(template), []string{"/bin/true"}, "/r", "/c/1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func TestBundleConfig(t *testing.T) {
 	if d := cmp.Diff(w, g); d != "" {
 		t.Errorf("config (-want +got):\n%s", d)
 	}
-	if _, err := bundleConfig([]byte(`{"process":{},"root":{}}`), nil, "", "", false); err == nil {
+	if _, err := bundleConfig([]byte(`{"process":{},"root":{}}`), nil, "", "", nil); err == nil {
 		t.Error("a spec without linux gives no error")
 	}
 }

@@ -27,10 +27,11 @@ func stateDir(base, runtime string) string { return filepath.Join(base, "root-"+
 // bundleArgs maps a bundle's name to its process.args.
 func bundleArgs() map[string][]string {
 	return map[string][]string{
-		"true":     {"/bin/true"},
-		"sleep":    {"/bin/sleep", "1000"},
-		userBundle: {"/bin/sleep", "1000"},
-		"probe":    {"/bin/sh", "-c", fmt.Sprintf("exit %d", probeStatus)},
+		"true":       {"/bin/true"},
+		podmanBundle: {"/bin/true"},
+		"sleep":      {"/bin/sleep", "1000"},
+		userBundle:   {"/bin/sleep", "1000"},
+		"probe":      {"/bin/sh", "-c", fmt.Sprintf("exit %d", probeStatus)},
 	}
 }
 
@@ -100,7 +101,14 @@ func makeBundles(base, dir, cgroup string) error {
 		return err
 	}
 	for kind, args := range bundleArgs() {
-		config, err := bundleConfig(data, args, rootfsDir(base), cgroup, kind == userBundle)
+		var more func(spec map[string]any) error
+		switch kind {
+		case userBundle:
+			more = addUserNamespace
+		case podmanBundle:
+			more = func(spec map[string]any) error { return addPodmanDefaults(base, spec) }
+		}
+		config, err := bundleConfig(data, args, rootfsDir(base), cgroup, more)
 		if err != nil {
 			return fmt.Errorf("%s: %w", templateFile(base), err)
 		}
@@ -115,9 +123,9 @@ func makeBundles(base, dir, cgroup string) error {
 	return nil
 }
 
-// bundleConfig changes the four fields, and adds a user namespace if one is wanted. It works on the JSON objects, so that a
-// field this program does not know survives.
-func bundleConfig(template []byte, args []string, rootfs, cgroup string, user bool) ([]byte, error) {
+// bundleConfig changes the four fields, and what else more changes unless it is nil. It
+// works on the JSON objects, so that a field this program does not know survives.
+func bundleConfig(template []byte, args []string, rootfs, cgroup string, more func(spec map[string]any) error) ([]byte, error) {
 	var spec map[string]any
 	if err := json.Unmarshal(template, &spec); err != nil {
 		return nil, err
@@ -134,8 +142,10 @@ func bundleConfig(template []byte, args []string, rootfs, cgroup string, user bo
 		for k, v := range fields {
 			object[k] = v
 		}
-		if user && section == "linux" {
-			addUserNamespace(object)
+	}
+	if more != nil {
+		if err := more(spec); err != nil {
+			return nil, err
 		}
 	}
 	return json.MarshalIndent(spec, "", "\t")

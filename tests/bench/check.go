@@ -30,7 +30,7 @@ func targets(n int, gapMS int64) []target {
 			}
 		}
 	}
-	out = append(out, execTargets(gapMS)...)
+	out = append(out, append(execTargets(gapMS), podmanTargets(gapMS)...)...)
 	return append(out, target{memoryKey(pss, ""), "", 64})
 }
 

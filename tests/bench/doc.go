@@ -25,6 +25,6 @@
 // lives after create, executes the program after start, and state, cgroup and
 // processes are gone after delete. The first failure stops the bench.
 //
-// What it does not measure: image handling, networking, systemd cgroups, seccomp. A busy machine makes the numbers noise; the report
-// carries the load average so that a reader can tell.
+// What it does not measure: image handling, networking, systemd cgroups. A busy machine
+// makes the numbers noise; the report carries the load average so that a reader can tell.
 package main

@@ -1,5 +1,7 @@
 package main
 
+import "errors"
+
 // The operations inside a running container.
 const (
 	opExec     = "exec"      // /bin/true
@@ -34,12 +36,17 @@ func (w *worker) execCommands(verb func(...string) []string, bundle func(string)
 // scratch folder may be root's alone.
 const userBundle = "sleep-user"
 
-// addUserNamespace changes linux of a config.json.
-func addUserNamespace(linux map[string]any) {
+// addUserNamespace changes a config.json.
+func addUserNamespace(spec map[string]any) error {
+	linux, ok := spec["linux"].(map[string]any)
+	if !ok {
+		return errors.New("linux: missing")
+	}
 	ids := []any{map[string]any{"containerID": 0, "hostID": 0, "size": 65536}}
 	linux["uidMappings"], linux["gidMappings"] = ids, ids
 	list, _ := linux["namespaces"].([]any)
 	linux["namespaces"] = append(list, map[string]any{"type": "user"})
+	return nil
 }
 
 // execTargets bound what a manager's health checks cost. They have gaps in between;

@@ -45,6 +45,9 @@ func (r *rig) prepare(ctx context.Context, opts *options) error {
 	if err := makeRootfs(r.base, opts.busybox); err != nil {
 		return err
 	}
+	if err := makePodmanFiles(r.base); err != nil {
+		return err
+	}
 	if err := makeTemplate(r.base, opts.paths); err != nil {
 		return err
 	}

@@ -28,6 +28,8 @@ func cycles(ops []string) []cycle {
 	want := func(op string) step { return step{op, slices.Contains(ops, op)} }
 	all := []cycle{
 		{steps: []step{want(opRun)}},
+		{steps: []step{want(opRunPodman)}},
+		{steps: []step{{opCreate, false}, {opStart, false}, want(opPause), want(opResume), {opDeleteForce, false}}},
 		{steps: []step{want(opCreate), {stepMemory, false}, want(opStart), {stepKill, false}, want(opDelete)}},
 		{steps: []step{{opCreate, false}, {opStart, false}, want(opDeleteForce)}},
 		execCycle(opCreate, want(opExec)),

@@ -104,6 +104,9 @@ func (w *worker) makeCommands() {
 	w.argv = map[string][]string{
 		opVersion:     {w.Path, "--version"},
 		opRun:         verb("run", "--bundle", bundle("true"), w.id),
+		opRunPodman:   verb("run", "--bundle", bundle(podmanBundle), w.id),
+		opPause:       verb("pause", w.id),
+		opResume:      verb("resume", w.id),
 		stepProbe:     verb("run", "--bundle", bundle("probe"), w.id),
 		opCreate:      verb("create", "--bundle", bundle("sleep"), "--pid-file", w.pidFile(), w.id),
 		opStart:       verb("start", w.id),
@@ -126,9 +129,9 @@ func (w *worker) serve(q request) reply {
 
 func (w *worker) step(q request) (reply, error) {
 	switch q.Step {
-	case opVersion, opExec, opExecUser:
+	case opVersion, opExec, opExecUser, opPause, opResume:
 		return w.timed(q, 0, func() error { return nil })
-	case opRun:
+	case opRun, opRunPodman:
 		return w.timed(q, 0, w.checkGone)
 	case stepProbe:
 		return w.timed(q, probeStatus, w.checkGone)
