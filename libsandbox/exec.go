@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -17,6 +18,7 @@ import (
 	"adl.run/adl-runtime/libsandbox/internal/compile"
 	"adl.run/adl-runtime/libsandbox/internal/engine"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/libsandbox/internal/program"
 	"adl.run/adl-runtime/libsandbox/security/seccomp"
 	"adl.run/adl-runtime/spec"
 )
@@ -102,7 +104,7 @@ func (sb *Sandbox) Exec(ctx context.Context, p *specs.Process, o *ExecOptions) (
 	if err := x.run(&fds); err != nil {
 		return nil, x.explain(err)
 	}
-	return x.process()
+	return x.process(), nil
 }
 
 // execution is the state of one Exec.
@@ -113,9 +115,11 @@ type execution struct {
 	spec    *specs.Spec // the container's, but for the process
 	cgroup  *cgroup.Cgroup
 	pidfd   int // of init
+	facts   compile.Facts
 	program *compile.Exec
 	filter  *seccomp.Filter
 	child   *engine.Child
+	first   int // the pid of the process that was started
 	console *os.File
 }
 
@@ -177,7 +181,7 @@ func inherit(p, from *specs.Process) *specs.Process {
 	return &c
 }
 
-// find gets hold of init and of the cgroup, and refuses what has stopped or is paused.
+// find gets hold of init and of the cgroup, and refuses what has stopped.
 func (x *execution) find(fds *descriptors) (err error) {
 	x.pidfd, err = x.rec.Init.Open()
 	if errors.Is(err, unix.ESRCH) {
@@ -192,15 +196,6 @@ func (x *execution) find(fds *descriptors) (err error) {
 	}
 	if x.cgroup, err = cgroup.Load(x.rec.Cgroup); err != nil {
 		return err
-	}
-	if !x.o.IgnorePaused {
-		frozen, err := x.cgroup.Frozen()
-		if err != nil {
-			return err
-		}
-		if frozen {
-			return kindError{errors.New("cannot exec in a paused container (use --ignore-paused to override)"), ErrPaused}
-		}
 	}
 	if len(x.o.Cgroup) > 0 {
 		if x.cgroup, err = x.cgroup.Sub(x.o.Cgroup); err != nil {
@@ -220,23 +215,71 @@ func (x *execution) stopped() bool {
 	return exited && err == nil
 }
 
-// explain says that the container has stopped, where that is why something failed.
+// explain says that the container has stopped, where that is why something failed. Init
+// has no namespaces to enter, and its pid namespace takes no processes, some time before
+// it counts as exited.
 func (x *execution) explain(err error) error {
-	if x.stopped() {
+	var f *program.Fault
+	ending := errors.As(err, &f) && (f.What == "setns" && f.Errno == unix.ESRCH || f.What == "clone" && f.Errno == unix.ENOMEM)
+	if errors.Is(err, errExecDied) { // most likely killed with all the others, of whom init is one
+		ending, _ = kernel.WaitExit(x.pidfd, int(endTimeout.Milliseconds()))
+	}
+	if ending || x.stopped() {
 		return errStopped()
 	}
 	return err
 }
 
-// run compiles the program, starts it and follows it until the process is executing.
+// endTimeout is how long a container takes to end at most, once its processes have
+// begun to.
+const endTimeout = 100 * time.Millisecond
+
+// run executes the process in the container's cgroup or, where the container has given
+// that one's controllers to cgroups of its own, beside init.
 func (x *execution) run(fds *descriptors) error {
-	if err := x.compile(); err != nil {
+	if err := x.gather(); err != nil {
 		return err
 	}
-	if x.sb.store.tamper != nil {
-		x.sb.store.tamper(x.program.Program)
+	err := x.attempt(fds, x.cgroup)
+	if errors.Is(err, unix.EBUSY) && len(x.o.Cgroup) == 0 {
+		if where, werr := x.cgroup.Where(x.rec.Init.Pid); werr == nil && !x.stopped() {
+			err = x.attempt(fds, where)
+		}
 	}
-	if err := x.start(fds); err != nil {
+	return err
+}
+
+// gather finds out what the compiler has to know.
+func (x *execution) gather() error {
+	p := x.spec.Process
+	if err := checkLabels(p); err != nil {
+		return err
+	}
+	x.facts = compile.Facts{
+		Ignored:    kernel.IgnoredSignals(),
+		TimerSlack: kernel.TimerSlack(),
+		Root:       x.rec.Rootfs,
+		Home:       home("/proc/"+strconv.Itoa(x.rec.Init.Pid)+"/root", p),
+	}
+	if x.stopped() { // so that /proc/PID may have been another's
+		return errStopped()
+	}
+	filter, err := x.sb.store.filter(x.spec.Linux.Seccomp)
+	if err != nil {
+		return err
+	}
+	x.filter, x.facts.Seccomp = filter, filterFact(filter)
+	x.facts.Bounding, x.facts.LastCap = kernel.Bounding()
+	if a := p.ExecCPUAffinity; a != nil {
+		x.facts.Affinity, _ = spec.ParseCPUs(a.Final) // has been validated
+	}
+	return nil
+}
+
+// attempt compiles the program, starts it in cg, and follows it until the process is
+// executing.
+func (x *execution) attempt(fds *descriptors, cg *cgroup.Cgroup) error {
+	if err := x.launch(fds, cg); err != nil {
 		return err
 	}
 	defer x.child.Close()
@@ -250,52 +293,66 @@ func (x *execution) run(fds *descriptors) error {
 	return err
 }
 
-func (x *execution) compile() error {
-	p := x.spec.Process
-	if err := checkLabels(p); err != nil {
-		return err
+// launch starts the program. It is born in cg where the lock, for that long, keeps
+// everybody from pausing the container: born in a frozen cgroup it would not even get as
+// far as its execve, and meanwhile a thread of this process would hang in clone(2),
+// where the Go runtime cannot stop it. Otherwise it enters the cgroup by itself.
+func (x *execution) launch(fds *descriptors, cg *cgroup.Cgroup) error {
+	lock := x.sb.store.share(x.sb.id)
+	if lock != nil {
+		defer lock.close()
 	}
-	facts := &compile.Facts{
-		Tasks:      x.cgroup.TasksFiles(),
-		Ignored:    kernel.IgnoredSignals(),
-		TimerSlack: kernel.TimerSlack(),
-		Root:       x.rec.Rootfs,
-		Home:       home("/proc/"+strconv.Itoa(x.rec.Init.Pid)+"/root", p),
-	}
-	if x.stopped() { // so that /proc/PID may have been another's
-		return errStopped()
-	}
-	filter, err := x.sb.store.filter(x.spec.Linux.Seccomp)
+	frozen, err := x.cgroup.Frozen()
 	if err != nil {
 		return err
 	}
-	x.filter, facts.Seccomp = filter, filterFact(filter)
-	facts.Bounding, facts.LastCap = kernel.Bounding()
-	if a := p.ExecCPUAffinity; a != nil {
-		facts.Affinity, _ = spec.ParseCPUs(a.Final) // has been validated
+	if frozen && !x.o.IgnorePaused {
+		return kindError{errors.New("cannot exec in a paused container (use --ignore-paused to override)"), ErrPaused}
 	}
+	o := &engine.Options{Name: "adl-exec", Named: map[string]int{compile.FileInit: x.pidfd}, CgroupFD: -1}
+	x.facts.Tasks = cg.TasksFiles()
+	if lock == nil || frozen {
+		x.facts.Tasks = append(x.facts.Tasks, cg.ProcsFiles()...)
+	} else if o.CgroupFD, err = cg.OpenDir(); err != nil {
+		return err
+	}
+	if o.CgroupFD >= 0 {
+		fds.add(o.CgroupFD)
+	}
+	if err := x.compile(); err != nil {
+		return err
+	}
+	return x.start(o, fds)
+}
+
+func (x *execution) compile() (err error) {
 	if x.sb.store.facts != nil {
-		x.sb.store.facts(facts)
+		x.sb.store.facts(&x.facts)
 	}
 	opts := &compile.Options{ExtraFiles: len(x.o.ExtraFiles)}
 	if !x.rec.NoNewKeyring {
 		opts.Keyring = keyringName(x.rec.ID)
 	}
-	if x.program, err = compile.NewExec(x.spec, facts, opts); err != nil {
+	if x.program, err = compile.NewExec(x.spec, &x.facts, opts); err != nil {
 		return err
 	}
 	for _, w := range x.program.Warnings {
 		slog.Warn(w)
 	}
-	return x.program.Verify()
+	if err := x.program.Verify(); err != nil {
+		return err
+	}
+	if x.sb.store.tamper != nil {
+		x.sb.store.tamper(x.program.Program)
+	}
+	return nil
 }
 
 // keyringName is the session keyring of a container, as runc calls it.
 func keyringName(id string) string { return "_ses." + id }
 
 // start starts the program.
-func (x *execution) start(fds *descriptors) (err error) {
-	o := &engine.Options{Name: "adl-exec", Named: map[string]int{compile.FileInit: x.pidfd}}
+func (x *execution) start(o *engine.Options, fds *descriptors) (err error) {
 	if o.Files, err = openFiles(fds, x.o.Stdin, x.o.Stdout, x.o.Stderr, x.o.ExtraFiles); err != nil {
 		return err
 	}
@@ -303,29 +360,15 @@ func (x *execution) start(fds *descriptors) (err error) {
 	if a := x.spec.Process.ExecCPUAffinity; a != nil {
 		initial, _ = spec.ParseCPUs(a.Initial)
 	}
-	err = kernel.WithAffinity(initial, func() error { return x.clone(o, x.cgroup, fds) })
-	if errors.Is(err, unix.EBUSY) && len(x.o.Cgroup) == 0 {
-		// The container has given its cgroup's controllers to cgroups of its own.
-		if where, werr := x.cgroup.Where(x.rec.Init.Pid); werr == nil && !x.stopped() {
-			err = kernel.WithAffinity(initial, func() error { return x.clone(o, where, fds) })
-		}
-	}
+	err = kernel.WithAffinity(initial, func() (err error) {
+		x.child, err = engine.Start(x.program.Program, o)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("exec: %w", err)
 	}
+	x.first = x.child.Pid
 	return nil
-}
-
-// clone starts the program in the unified directory of cg.
-func (x *execution) clone(o *engine.Options, cg *cgroup.Cgroup, fds *descriptors) (err error) {
-	if o.CgroupFD, err = cg.OpenDir(); err != nil {
-		return err
-	}
-	if o.CgroupFD >= 0 {
-		fds.add(o.CgroupFD)
-	}
-	x.child, err = engine.Start(x.program.Program, o)
-	return err
 }
 
 // follow answers the program's records until it executes the process.
@@ -337,7 +380,7 @@ func (x *execution) follow() error {
 		case err == io.EOF && forked:
 			return nil
 		case err == io.EOF:
-			return errors.New("exec: the process ended before it was ready")
+			return errExecDied
 		case err != nil:
 			closeAll(r.Files)
 			return err
@@ -345,13 +388,16 @@ func (x *execution) follow() error {
 			reap(x.child.Pid)
 			x.child.Pid = r.Forked
 			forked = true
+			if err := x.release(); err != nil {
+				return err
+			}
 			continue
 		case r.Barrier == compile.BarrierListener && x.filter != nil && x.filter.Listener != nil:
 			closeAll(r.Files)
 			if err := passListener(x.filter.Listener, x.child.Pid, r.Value, x.rec.hookState(specs.StateRunning, x.rec.Init.Pid)); err != nil {
 				return err
 			}
-			if err := x.child.Release(); err != nil {
+			if err := x.release(); err != nil {
 				return err
 			}
 			continue
@@ -362,10 +408,27 @@ func (x *execution) follow() error {
 		if x.console, err = passConsole(r.Files, x.o.ConsoleSocket); err != nil {
 			return err
 		}
-		if err := x.child.Release(); err != nil {
+		if err := x.release(); err != nil {
 			return err
 		}
 	}
+}
+
+var errExecDied = errors.New("exec: the process ended before it was ready")
+
+// release lets the program go on. Where it has ended, what it says of that is the error.
+func (x *execution) release() error {
+	err := x.child.Release()
+	if err == nil {
+		return nil
+	}
+	if fault := x.child.Pending(); fault != nil {
+		return fault
+	}
+	if errors.Is(err, unix.EPIPE) {
+		return errExecDied
+	}
+	return err
 }
 
 // publish tells others of the process.
@@ -392,13 +455,18 @@ func (x *execution) publish() error {
 func (x *execution) kill() {
 	_ = unix.Kill(x.child.Pid, unix.SIGKILL)
 	reap(x.child.Pid)
+	x.child.Close()
+	if x.child.Pid == x.first { // its child, if it has one that it has not told of
+		_ = unix.Kill(-x.first, unix.SIGKILL)
+		reap(-x.first)
+	}
 	if x.console != nil {
 		x.console.Close()
 	}
 }
 
 // process hands the process to the caller.
-func (x *execution) process() (*Process, error) {
+func (x *execution) process() *Process {
 	p := &Process{sb: x.sb, pid: x.child.Pid, console: x.console}
 	x.sb.mu.Lock()
 	defer x.sb.mu.Unlock()
@@ -406,5 +474,8 @@ func (x *execution) process() (*Process, error) {
 		x.sb.execs = make(map[*Process]struct{})
 	}
 	x.sb.execs[p] = struct{}{}
-	return p, nil
+	if x.sb.killed {
+		go func() { _, _ = p.reap() }()
+	}
+	return p
 }

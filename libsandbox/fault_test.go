@@ -153,6 +153,22 @@ func TestEachOpFails(t *testing.T) {
 // new, and adds the notes to covered.
 func failEachOp(t *testing.T, store *Store, covered map[string]bool, create func() (*Sandbox, error)) {
 	t.Helper()
+	eachOpFails(t, store, covered, 50, func() (func() error, error) {
+		sb, err := create()
+		return func() error {
+			if sb.Console() != nil {
+				sb.Console().Close()
+			}
+			defer reapChildren()
+			return sb.Delete(t.Context(), &DeleteOptions{Force: true})
+		}, err
+	})
+}
+
+// eachOpFails is failEachOp for whatever runs a program; finish ends what it has made.
+// So many ops at least must be reached.
+func eachOpFails(t *testing.T, store *Store, covered map[string]bool, least int, do func() (finish func() error, err error)) {
+	t.Helper()
 	before := lookAtHost(t, store.root)
 	var notes []string
 	failed := 0
@@ -172,18 +188,14 @@ func failEachOp(t *testing.T, store *Store, covered map[string]bool, create func
 				p.Ops[n] = failing(p.Ops[n])
 			}
 		}
-		sb, err := create()
+		finish, err := do()
 		switch {
 		case err == nil:
 			// Not every path goes through every op: what runs only where a file is
 			// missing, or behind the start, does not run here.
-			if sb.Console() != nil {
-				sb.Console().Close()
+			if err := finish(); err != nil {
+				t.Fatalf("op %d (%s): %v", n, note, err)
 			}
-			if err := sb.Delete(t.Context(), &DeleteOptions{Force: true}); err != nil {
-				t.Fatalf("op %d (%s): delete: %v", n, note, err)
-			}
-			reapChildren()
 		case n == 0:
 			t.Fatal(err)
 		case !errors.Is(err, unix.EXDEV) || !strings.HasPrefix(err.Error(), note+": ") || text != "" && !strings.Contains(err.Error(), text):
@@ -199,7 +211,7 @@ func failEachOp(t *testing.T, store *Store, covered map[string]bool, create func
 	for _, note := range notes {
 		covered[note] = true
 	}
-	if failed < 50 {
+	if failed < least {
 		t.Errorf("only %d ops were reached", failed)
 	}
 }

@@ -107,11 +107,13 @@ func (p *Process) end(ws unix.WaitStatus) {
 	p.sb.mu.Unlock()
 }
 
-// reapExecs reaps the processes of a killed container that Exec has made and nobody has
-// waited for: init does not end before them (pid_namespaces(7)). It does not wait.
+// reapExecs reaps the processes of a killed container that Exec has made, or is about to
+// have made, and nobody has waited for: init does not end before them
+// (pid_namespaces(7)). It does not wait.
 func (sb *Sandbox) reapExecs() {
 	sb.mu.Lock()
 	defer sb.mu.Unlock()
+	sb.killed = true
 	for p := range sb.execs {
 		go func() { _, _ = p.reap() }()
 	}

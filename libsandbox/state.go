@@ -81,6 +81,8 @@ type Sandbox struct {
 	mu    sync.Mutex            // for Exec and what it has made
 	conf  *specs.Spec           // the stored config.json; nil until it is wanted
 	execs map[*Process]struct{} // what Exec has made and is not reaped
+	// killed says that all of the container's processes have been killed.
+	killed bool
 }
 
 // ID returns the container's id.

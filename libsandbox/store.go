@@ -85,6 +85,22 @@ func (s *Store) lockWithin(id string, limit time.Duration) (*entry, error) {
 	}
 }
 
+// share locks the container's directory together with others that share it, against
+// those who use lock. It does not wait: nil means that somebody has the lock, or that
+// there is no such directory.
+func (s *Store) share(id string) *entry {
+	path := filepath.Join(s.root, id)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	if unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) != nil {
+		unix.Close(fd)
+		return nil
+	}
+	return &entry{path, fd}
+}
+
 // flock is flock(2) that gives up.
 func flock(fd int, limit time.Duration) error {
 	end := time.Now().Add(limit)

@@ -61,6 +61,16 @@ func checkSub(path string) error {
 	return nil
 }
 
+// ProcsFiles is the file of the unified hierarchy to which a process that cannot be born
+// in the cgroup writes "0" to enter it; none where there is no such hierarchy. It may
+// take some milliseconds; see the package's comment.
+func (c *Cgroup) ProcsFiles() []string {
+	if d := c.unified(); d != nil {
+		return []string{d.path + "/cgroup.procs"}
+	}
+	return nil
+}
+
 // Where is c with the unified directory that process pid is in now, which must be below
 // c's: a cgroup whose controllers its children have takes no process itself
 // (cgroup-v2.rst, "No Internal Process Constraint").

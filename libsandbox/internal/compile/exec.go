@@ -71,7 +71,7 @@ func (c *compiler) exec(x *Exec) error {
 	cwd := c.workingDirectory(p, unix.ENOENT)
 	c.privileges(p)
 	if x.Forks {
-		c.appear()
+		c.appear("linux.namespaces pid", 0)
 	}
 	c.processLimit(p)
 	c.Note("process")
@@ -116,12 +116,6 @@ func (c *compiler) rlimit(i int, r *specs.POSIXRlimit) (op int) {
 	n, _ := rlimit(r.Type)
 	c.Note(fmt.Sprintf("process.rlimits[%d] %s soft %d hard %d", i, r.Type, r.Soft, r.Hard))
 	return c.Emit(unix.SYS_PRLIMIT64, program.Num(0), program.Num(n), c.Words(r.Soft, r.Hard), program.Num(0))
-}
-
-// appear goes on as a process of the container's pid namespace.
-func (c *compiler) appear() {
-	c.Note("linux.namespaces pid")
-	c.fork(0)
 }
 
 // affinity confines the process to some CPUs, which has to follow the cgroup: to enter

@@ -114,12 +114,7 @@ func (c *compiler) namespaces() {
 	}
 	c.timeNamespace(&n)
 	if n.fork != "" {
-		c.Note(n.fork)
-		// A child that is not told of is found by its group.
-		c.Emit(unix.SYS_SETPGID, program.Num(0), program.Num(0))
-		c.fork(n.flags)
-		// What init reports must not come before its parent tells of it.
-		c.await()
+		c.appear(n.fork, n.flags)
 	}
 	if n.net != "" {
 		c.Note(n.net + " lo")
@@ -184,6 +179,17 @@ func (c *compiler) newNamespace(t specs.LinuxNamespaceType) bool {
 		}
 	}
 	return false
+}
+
+// appear goes on in a child, with new namespaces, that the runtime has been told of and
+// has released.
+func (c *compiler) appear(note string, flags int) {
+	c.Note(note)
+	// A child that is not told of is found by its group.
+	c.Emit(unix.SYS_SETPGID, program.Num(0), program.Num(0))
+	c.fork(flags)
+	// What the child reports must not come before its parent tells of it.
+	c.await()
 }
 
 // fork goes on in a child, with new namespaces: a process that joins or makes a pid or

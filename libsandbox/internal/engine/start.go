@@ -69,7 +69,7 @@ func Start(p *program.Program, opts *Options) (*Child, error) {
 		return nil, err
 	}
 	defer unix.Close(pair[1])
-	exe, err := kernel.Executable("adl-init", image, len(files))
+	exe, err := kernel.Executable("adl-init", image, above(files))
 	if err != nil {
 		unix.Close(pair[0])
 		return nil, err
@@ -96,6 +96,17 @@ func Start(p *program.Program, opts *Options) (*Child, error) {
 		return nil, fmt.Errorf("clone: %w", err)
 	}
 	return c, nil
+}
+
+// above is a descriptor number that syscall.ForkExec does not use in the child: while it
+// puts the files in their places it moves those that are in the way, and a pipe of its
+// own, to the numbers behind the highest, without asking whether these are in use.
+func above(files []uintptr) int {
+	highest := len(files)
+	for _, fd := range files {
+		highest = max(highest, int(fd))
+	}
+	return highest + 1 + len(files) + 1
 }
 
 // files lays out the child's descriptors. The caller owns the pair, whose second
