@@ -45,6 +45,9 @@ func (sb *Sandbox) Signal(sig unix.Signal, all bool) error {
 // thawKilled lets a killed process of a paused container die where only the v1
 // freezer stops it: there it does not before it runs again.
 func (sb *Sandbox) thawKilled() error {
+	if _, unified := sb.rec.Cgroup[""]; unified {
+		return nil
+	}
 	cg, err := cgroup.Load(sb.rec.Cgroup)
 	if err != nil {
 		return err

@@ -96,6 +96,12 @@ func TestSystemd_Lifecycle(t *testing.T) {
 			t.Errorf("init is in %q", line)
 		}
 	}
+	// What is executed in the container is in the unit, too.
+	for _, line := range h.Lines(b.Do("exec", c.ID, "cat", "/proc/self/cgroup").OK(t).Stdout) {
+		if !strings.HasSuffix(line, ":/system.slice/"+unit) {
+			t.Errorf("an exec is in %q", line)
+		}
+	}
 	b.Do("pause", c.ID).OK(t)
 	if s := stateOf(t, b, c.ID); s.Status != "paused" {
 		t.Errorf("%+v", s)
@@ -312,6 +318,16 @@ func TestSystemd_DeleteAfterTheUnit(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	c.Delete()
+	noUnit(t, unit)
+}
+
+func TestSystemd_DeleteOfAPausedContainer(t *testing.T) {
+	t.Parallel()
+	b, unit := unitBundle(t, h.Sh(sleepLong))
+	c := launchUnit(t, b)
+	b.Do("pause", c.ID).OK(t)
+	b.Do("delete", "--force", c.ID).OK(t)
+	c.WaitExit()
 	noUnit(t, unit)
 }
 
