@@ -157,6 +157,8 @@ func TestTargets(t *testing.T) {
 		"create, one at a time, 40 ms gaps: at most 0.6 x crun, is 0.61",
 		"delete, one at a time, 40 ms gaps: at most 0.6 x crun, is 0.61",
 		"delete-force, one at a time, 40 ms gaps: at most 0.6 x crun, is 0.61",
+		"run-podman, one at a time, back to back: at most 0.6 x crun, is 0.61",
+		"run-podman, one at a time, 40 ms gaps: at most 0.6 x crun, is 0.61",
 		"waiting init, pss: at most 64 KiB, is 65",
 	}
 	if d := cmp.Diff(want, missed); d != "" {
@@ -210,7 +212,7 @@ func TestPlot(t *testing.T) {
 		bars += len(p.groups) * len(r.runtimes)
 	}
 	whiskers := strings.Count(svg, "<path ")
-	if want := (8*2 + 8*2 + 2) * 2; bars != want || whiskers != want {
+	if want := (len(allOps())*2*2 + 2) * 2; bars != want || whiskers != want {
 		t.Errorf("%d bars, %d whiskers, want %d", bars, whiskers, want)
 	}
 }
