@@ -124,7 +124,7 @@ func TestEachExecOpFails(t *testing.T) {
 			if c.proc != nil {
 				c.proc(p)
 			}
-			eachOpFails(t, store, covered, 25, func() (func() error, error) {
+			eachOpFails(t, store, covered, 15, func() (func() error, error) {
 				x, err := sb.Exec(t.Context(), p, nil)
 				return func() error {
 					if x.Console() != nil {
