@@ -295,6 +295,7 @@ func (c *creation) follow(ctx context.Context) error {
 		case err == io.EOF:
 			return c.started(ctx)
 		case err != nil:
+			closeAll(r.Files)
 			return err
 		case r.Forked != 0:
 			reap(c.child.Pid)
@@ -347,6 +348,9 @@ func (c *creation) barrier(ctx context.Context, r engine.Record) error {
 			return err
 		}
 	case compile.BarrierListener:
+		if c.filter == nil || c.filter.Listener == nil {
+			return fmt.Errorf("linux.seccomp: init has a listener that nobody asked for")
+		}
 		state := c.sb.rec.hookState(specs.StateCreating, c.child.Pid)
 		if err := passListener(c.filter.Listener, c.child.Pid, r.Value, state); err != nil {
 			return err

@@ -46,8 +46,8 @@ func (sb *Sandbox) destroy(ctx context.Context, e *entry) error {
 		return err
 	}
 	sb.reapKilled()
-	if !sb.rec.OwnPid {
-		if err := cg.Kill(); err != nil { // what init has left behind
+	if !sb.rec.OwnPid || cg.Halted() {
+		if err := cg.Kill(); err != nil { // what init has left behind, or an exec that is kept from noticing
 			return err
 		}
 	}

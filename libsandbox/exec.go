@@ -240,10 +240,10 @@ func (x *execution) run(fds *descriptors) error {
 	if err := x.gather(); err != nil {
 		return err
 	}
-	err := x.attempt(fds, x.cgroup)
+	err := x.attempt(fds, x.cgroup, true)
 	if errors.Is(err, unix.EBUSY) && len(x.o.Cgroup) == 0 {
 		if where, werr := x.cgroup.Where(x.rec.Init.Pid); werr == nil && !x.stopped() {
-			err = x.attempt(fds, where)
+			err = x.attempt(fds, where, false) // its cgroups, which it may freeze as it likes
 		}
 	}
 	return err
@@ -277,9 +277,9 @@ func (x *execution) gather() error {
 }
 
 // attempt compiles the program, starts it in cg, and follows it until the process is
-// executing.
-func (x *execution) attempt(fds *descriptors, cg *cgroup.Cgroup) error {
-	if err := x.launch(fds, cg); err != nil {
+// executing. born says that it may be born there; see launch.
+func (x *execution) attempt(fds *descriptors, cg *cgroup.Cgroup, born bool) error {
+	if err := x.launch(fds, cg, born); err != nil {
 		return err
 	}
 	defer x.child.Close()
@@ -297,7 +297,7 @@ func (x *execution) attempt(fds *descriptors, cg *cgroup.Cgroup) error {
 // everybody from pausing the container: born in a frozen cgroup it would not even get as
 // far as its execve, and meanwhile a thread of this process would hang in clone(2),
 // where the Go runtime cannot stop it. Otherwise it enters the cgroup by itself.
-func (x *execution) launch(fds *descriptors, cg *cgroup.Cgroup) error {
+func (x *execution) launch(fds *descriptors, cg *cgroup.Cgroup, born bool) error {
 	lock := x.sb.store.share(x.sb.id)
 	if lock != nil {
 		defer lock.close()
@@ -311,7 +311,7 @@ func (x *execution) launch(fds *descriptors, cg *cgroup.Cgroup) error {
 	}
 	o := &engine.Options{Name: "adl-exec", Named: map[string]int{compile.FileInit: x.pidfd}, CgroupFD: -1}
 	x.facts.Tasks = cg.TasksFiles()
-	if lock == nil || frozen {
+	if !born || lock == nil || frozen || x.cgroup.Halted() {
 		x.facts.Tasks = append(x.facts.Tasks, cg.ProcsFiles()...)
 	} else if o.CgroupFD, err = cg.OpenDir(); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"adl.run/adl-runtime/libsandbox/cgroup"
 	"adl.run/adl-runtime/libsandbox/internal/compile"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
 	"adl.run/adl-runtime/libsandbox/internal/program"
@@ -208,6 +209,10 @@ func (s *Store) ForceDelete(ctx context.Context, id string) error {
 		if sb, err := s.Load(id); err == nil && sb.rec.Init.Pid != 0 {
 			if err := sb.killAll(); err != nil {
 				return err
+			}
+			// And whoever was being born in its cgroup, and has the lock for that long.
+			if cg, err := cgroup.Load(sb.rec.Cgroup); err == nil {
+				_ = cg.Kill()
 			}
 		}
 		e, err = s.lock(id)

@@ -31,6 +31,7 @@ func (a *app) doDelete(c *cli.Context) error {
 	if err := a.checkArgs(c, 1, 1); err != nil {
 		return err
 	}
+	closeOnExec()
 	store, err := a.openStore(c)
 	if err != nil {
 		return err

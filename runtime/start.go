@@ -16,6 +16,7 @@ func (a *app) doStart(c *cli.Context) error {
 	if err := a.checkArgs(c, 1, 1); err != nil {
 		return err
 	}
+	closeOnExec()
 	sandbox, err := a.load(c)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -92,6 +93,18 @@ func (c *Cgroup) ThawKilled() error {
 		return err
 	}
 	return c.Thaw()
+}
+
+// Halted reports whether the kernel keeps the processes of the cgroup v2 directory from
+// running, which a frozen cgroup above it is enough for (cgroups(7), "frozen" in
+// cgroup.events, Linux 5.2). It is false where there is no cgroup v2.
+func (c *Cgroup) Halted() bool {
+	d := c.unified()
+	if d == nil {
+		return false
+	}
+	events, err := readFile(d.path, "cgroup.events")
+	return err == nil && strings.Contains("\n"+events+"\n", "\nfrozen 1\n")
 }
 
 // Frozen reports whether Freeze has been called and Thaw has not. A cgroup that is

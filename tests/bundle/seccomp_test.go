@@ -3,6 +3,7 @@ package bundle_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -293,4 +294,44 @@ func TestSeccomp_DefaultProfiles(t *testing.T) {
 			t.Errorf("%s: %q", name, out)
 		}
 	}
+}
+
+// The hook has no listener, and so no flags for one.
+func TestSeccomp_NotifyAndHook(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t)
+	b := h.New(t, h.Args("true"), h.HookSet(specs.Hooks{StartContainer: []specs.Hook{{Path: "/bin/true"}}}))
+	b.Spec.Linux.Seccomp = notified(a.path)
+	b.Spec.Linux.Seccomp.Flags = []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagWaitKillableRecv}
+	b.Run().OK(t)
+}
+
+// In a pid namespace that others are in, a container that waits for its start has no
+// more capabilities than its process will have: they may trace it.
+func TestSeccomp_SharedPidNamespace(t *testing.T) {
+	t.Parallel()
+	h.OursOnly(t, "runc 1.1 loads the profile before it has finished, and needs more calls")
+	host := h.New(t, h.Sh("sleep 1000"))
+	first := host.Launch()
+	b := h.New(t, h.Args("true"))
+	for i, ns := range b.Spec.Linux.Namespaces {
+		if ns.Type == specs.PIDNamespace {
+			b.Spec.Linux.Namespaces[i].Path = fmt.Sprintf("/proc/%d/ns/pid", first.Pid)
+		}
+	}
+	b.Spec.Process.NoNewPrivileges = false
+	b.Spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: []string{"CAP_KILL"}, Permitted: []string{"CAP_KILL"}, Effective: []string{"CAP_KILL"}}
+	b.Spec.Linux.Seccomp = denied(specs.ActErrno, 0)
+	c := b.Create()
+	status := h.ReadFile(t, fmt.Sprintf("/proc/%d/status", c.Pid))
+	for _, want := range []string{"CapPrm:\t0000000000000020\n", "CapEff:\t0000000000000020\n", "Seccomp:\t2\n"} {
+		if !strings.Contains(status, want) {
+			t.Errorf("no %q in\n%s", want, status)
+		}
+	}
+	c.Start()
+	if code := c.WaitExit(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+	first.Delete("--force")
 }

@@ -54,7 +54,7 @@ func NewHook(spec *specs.Spec, hook *specs.Hook, note, dir string, facts *Facts)
 	}
 	c.Emit(unix.SYS_CLOSE_RANGE, program.Num(3), program.Num(^uint32(0)), program.Num(unix.CLOSE_RANGE_CLOEXEC))
 	if facts != nil && facts.Seccomp != nil {
-		c.loadFilter(program.Discard, facts.Seccomp.Flags&^unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
+		c.loadFilter(program.Discard, facts.Seccomp.Flags&^(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV))
 	}
 	c.Note(note)
 	i := c.Emit(unix.SYS_EXECVE, c.String(hook.Path), c.Strings(args), c.Strings(hook.Env))

@@ -49,8 +49,15 @@ func (c *compiler) execute(p *specs.Process, cwd program.Slot) error {
 	c.Note("process")
 	c.Emit(unix.SYS_CLOSE_RANGE, program.Num(3+c.opts.ExtraFiles), program.Num(^uint32(0)), program.Num(unix.CLOSE_RANGE_CLOEXEC))
 	c.listenedFilter()
+	early := c.seen() && c.filterCaps(p) != 0
+	if early {
+		c.filter()
+		c.capset(p, 0)
+	}
 	c.start()
-	c.filter()
+	if !early {
+		c.filter()
+	}
 	c.Note("process.args[0]")
 	i := c.Emit(unix.SYS_EXECVE, program.Val(path), c.Strings(p.Args), c.Strings(environment(p.Env, c.facts.Home)))
 	c.Fault(i, ExecFault(p.Args[0]))
@@ -253,25 +260,30 @@ func (c *compiler) dropBounding(p *specs.Process) {
 // capabilities sets the sets of the thread (capset(2), PR_CAP_AMBIENT). Inheritable
 // is what the spec says and nothing else (CVE-2022-29162).
 func (c *compiler) capabilities(p *specs.Process) {
-	s := sets(p)
-	eff, perm, inh := c.capMask(s.Effective), c.capMask(s.Permitted), c.capMask(s.Inheritable)
-	ambient := c.capMask(s.Ambient) & perm & inh
-	perm |= c.filterCaps(p)
-	eff |= c.filterCaps(p)
-	c.Note("process.capabilities")
-	const version3 = 0x20080522
-	half := func(a, b uint64) uint64 { return a&0xffffffff | b<<32 }
-	data := c.Words(half(eff, perm), half(inh, eff>>32), half(perm>>32, inh>>32))
-	c.Emit(unix.SYS_CAPSET, c.Words(version3), data)
+	c.capset(p, c.filterCaps(p))
 	c.Note("process.capabilities.ambient")
 	c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_CAP_AMBIENT), program.Num(unix.PR_CAP_AMBIENT_CLEAR_ALL))
 	// Only what is permitted and inheritable can be raised. The rest is left out
 	// without a word: `runc spec` itself writes such a config.
+	s := sets(p)
+	ambient := c.capMask(s.Ambient) & c.capMask(s.Permitted) & c.capMask(s.Inheritable)
 	for n := range c.facts.LastCap + 1 {
 		if ambient&(1<<n) != 0 {
 			c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_CAP_AMBIENT), program.Num(unix.PR_CAP_AMBIENT_RAISE), program.Num(n))
 		}
 	}
+}
+
+// capset sets the effective, permitted and inheritable capabilities, and extra ones that
+// are not to outlive execve.
+func (c *compiler) capset(p *specs.Process, extra uint64) {
+	s := sets(p)
+	eff, perm, inh := c.capMask(s.Effective)|extra, c.capMask(s.Permitted)|extra, c.capMask(s.Inheritable)
+	c.Note("process.capabilities")
+	const version3 = 0x20080522
+	half := func(a, b uint64) uint64 { return a&0xffffffff | b<<32 }
+	data := c.Words(half(eff, perm), half(inh, eff>>32), half(perm>>32, inh>>32))
+	c.Emit(unix.SYS_CAPSET, c.Words(version3), data)
 }
 
 // environment adds HOME and lets the last of several values of a variable win.

@@ -58,3 +58,18 @@ func (c *compiler) filterCaps(p *specs.Process) uint64 {
 	}
 	return 1 << unix.CAP_SYS_ADMIN & c.facts.Bounding
 }
+
+// seen says whether processes that are not the runtime's may see init while it waits for
+// its start: then it must not have capabilities that the spec does not give it, for one
+// with CAP_SYS_PTRACE would take them.
+func (c *compiler) seen() bool {
+	if c.out.Direct || !c.opts.Listen {
+		return false
+	}
+	for _, ns := range c.spec.Linux.Namespaces {
+		if ns.Type == specs.PIDNamespace {
+			return ns.Path != ""
+		}
+	}
+	return true
+}

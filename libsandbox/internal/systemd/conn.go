@@ -81,6 +81,11 @@ func dial(path string, bus bool) (*Conn, error) {
 }
 
 func (c *Conn) open(path string) error {
+	// Also for connect(2), where the queue of those who wait is full (unix(7)).
+	bound := unix.Timeval{Sec: int64(limit.Seconds())}
+	if err := unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &bound); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
 	if err := unix.Connect(c.fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		return &os.PathError{Op: "connect", Path: path, Err: err}
 	}
