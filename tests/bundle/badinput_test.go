@@ -111,8 +111,6 @@ func TestBadInput_Spec(t *testing.T) {
 func TestBadInput_NotSupportedYet(t *testing.T) {
 	t.Parallel()
 	checkRefusals(t, []refusal{
-		{"user namespace", h.Namespace(specs.UserNamespace, ""), "linux.namespaces", "-"},
-		{"time namespace", h.Namespace(specs.TimeNamespace, ""), "linux.namespaces", "-"},
 		{"apparmor", func(s *specs.Spec) { s.Process.ApparmorProfile = "some-profile" }, "process.apparmorProfile", "-"},
 		{"selinux", func(s *specs.Spec) { s.Process.SelinuxLabel = "a:b:c:d" }, "process.selinuxLabel", "-"},
 		{"intelRdt", func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "x"} }, "linux.intelRdt", "-"},
