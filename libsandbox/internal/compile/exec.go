@@ -67,6 +67,9 @@ func (c *compiler) exec(x *Exec) error {
 	c.joinKeyring(&none)
 	c.Bind(&none)
 	c.execTerminal(p)
+	if labelled(p) {
+		c.containerProc() // before %root, which is the working directory, changes
+	}
 	// What is in /proc/self is there after the clone only.
 	cwd := c.workingDirectory(p, unix.ENOENT)
 	c.privileges(p)
