@@ -9,7 +9,7 @@ if [ "$(id -u)" != 0 ]; then
 	exit 0
 fi
 hack/need-packages.sh busybox-static runc iproute2 iptables \
-	podman conmon netavark aardvark-dns catatonit buildah containerd containernetworking-plugins docker.io tini
+	podman conmon netavark aardvark-dns catatonit buildah containerd containernetworking-plugins docker.io tini apparmor
 echo "managers: on ${MANAGERS_RUNTIME:-adl-runtime}"
 podman --version
 containerd --version

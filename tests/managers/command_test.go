@@ -159,6 +159,10 @@ func eventually(t *testing.T, what string, cond func() bool) {
 	}
 }
 
+// sized is a script that waits until its terminal has the size of [client.terminal]:
+// managers pass it on after the start.
+const sized = "until stty size 2>/dev/null | grep '30 10''0'; do sleep 0.1; done"
+
 // terminal runs a command on a pseudo-terminal of 30 rows and 100 columns.
 type terminal struct {
 	*harness.Console
@@ -177,6 +181,12 @@ func (c client) terminal(args ...string) *terminal {
 	slave.Close()
 	harness.Must(c, err)
 	return &terminal{Console: master, cmd: cmd, t: c.T}
+}
+
+// see waits until text has appeared.
+func (x *terminal) see(text string) {
+	x.t.Helper()
+	eventually(x.t, text+" on the terminal", func() bool { return strings.Contains(x.Text(), text) })
 }
 
 // exit waits for the command's end and returns its status.

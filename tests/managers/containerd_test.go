@@ -22,7 +22,6 @@ state = "%[1]s/state"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "` + image + `"
   restrict_oom_score_adj = true
-  systemd_cgroup = %[4]t
 [plugins."io.containerd.grpc.v1.cri".cni]
   bin_dir = "/usr/lib/cni"
   conf_dir = "%[1]s/cni"
@@ -111,8 +110,8 @@ func ctrScenarios() []scenario {
 				args = append(args, "--cgroup", env.cgroup+".slice:ctr:c1")
 			}
 			x := c.terminal(append(args, image, "c1", "sh")...)
-			x.WaitText("# ")
-			x.Type("tty; stty size; exit 4\n")
+			x.see("# ")
+			x.Type("tty; " + sized + "; exit 4\n")
 			is(c.T, "exit status", fmt.Sprint(x.exit()), "4")
 			if !strings.Contains(x.Text(), "/dev/pts/0") || !strings.Contains(x.Text(), "30 100") {
 				c.Errorf("the terminal shows %q", x.Text())
@@ -133,8 +132,8 @@ func ctrScenarios() []scenario {
 		{"exec -t", false, func(c client) {
 			ctr(c, "-d", forever).ok()
 			x := c.terminal("tasks", "exec", "-t", "--exec-id", "e1", "c1", "sh")
-			x.WaitText("# ")
-			x.Type("tty; stty size; exit 4\n")
+			x.see("# ")
+			x.Type("tty; " + sized + "; exit 4\n")
 			is(c.T, "exit status", fmt.Sprint(x.exit()), "4")
 			if !strings.Contains(x.Text(), "/dev/pts/") || !strings.Contains(x.Text(), "30 100") {
 				c.Errorf("the terminal shows %q", x.Text())

@@ -79,9 +79,9 @@ func runDetached(c client) {
 
 func runTerminal(c client) {
 	x := c.terminal(c.args("run --rm -it", "sh")...)
-	x.WaitText("# ")
-	x.Type("tty; stty size; test -c /dev/console && echo con''sole\n")
-	x.WaitText("console")
+	x.see("# ")
+	x.Type("tty; " + sized + "; test -c /dev/console && echo con''sole\n")
+	x.see("console")
 	x.Type("exit 5\n")
 	is(c.T, "exit status", fmt.Sprint(x.exit()), "5")
 	if !strings.Contains(x.Text(), "/dev/pts/0") || !strings.Contains(x.Text(), "30 100") {
@@ -91,7 +91,7 @@ func runTerminal(c client) {
 
 func resize(c client) {
 	x := c.terminal(c.args("run --rm -it", "sh", "-c", "trap 'stty size' WINCH; echo rea''dy; while :; do sleep 0.1; done")...)
-	x.WaitText("ready")
+	x.see("ready")
 	rows := uint16(40)
 	eventually(c.T, "the new size", func() bool {
 		rows++ // again, for a client that was not ready
@@ -145,9 +145,9 @@ func execs(c client) {
 func execTerminal(c client) {
 	c.start("c1", "", forever)
 	x := c.terminal("exec", "-it", "c1", "sh")
-	x.WaitText("# ")
-	x.Type("tty; stty size; echo do''ne\n")
-	x.WaitText("done")
+	x.see("# ")
+	x.Type("tty; " + sized + "; echo do''ne\n")
+	x.see("done")
 	x.Type("exit 6\n")
 	is(c.T, "exit status", fmt.Sprint(x.exit()), "6")
 	if !strings.Contains(x.Text(), "/dev/pts/") || !strings.Contains(x.Text(), "30 100") {

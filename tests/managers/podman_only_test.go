@@ -36,6 +36,9 @@ func podmanScenarios() []scenario {
 }
 
 func pod(c client) {
+	if v2() && !systemd() {
+		c.Skip("podman 4.3 without systemd makes cgroup v2 pods that may use no device, whatever the runtime")
+	}
 	c.ok("pod", "create", "--name", "p", "--infra-image", image, "--infra-command", "sleep 1000", c.create[0])
 	c.ok("run", "-d", "--pod", "p", "--name", "a", image, "sh", "-c", "echo x >/dev/shm/seen; "+forever)
 	c.ok("run", "-d", "--pod", "p", "--name", "b", image, "sh", "-c", forever)
