@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"os"
+	goruntime "runtime"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -39,6 +40,7 @@ func (a *app) attachConsole(master *os.File) *console {
 	if t.host = a.terminal(); t.host == a.stdin {
 		t.saved = makeRaw(a.stdin)
 	}
+	goruntime.GOMAXPROCS(goruntime.NumCPU()) // adl_entry has made it 1
 	go t.copyIn()
 	go t.copyOut(a.stdout)
 	return t

@@ -1,0 +1,65 @@
+package kernel
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestEntry runs a program that begins at adl_entry: it has its arguments, its
+// environment and the auxiliary vector, and one processor unless its caller says
+// otherwise.
+func TestEntry(t *testing.T) {
+	exe := filepath.Join(t.TempDir(), "entry")
+	build := exec.Command("go", "build", "-ldflags", "-E adl_entry", "-o", exe, "./testdata/entry")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	var many []string
+	for i := range 3000 {
+		many = append(many, fmt.Sprintf("V%d=%s", i, strings.Repeat("x", i%40)))
+	}
+	all := fmt.Sprint(runtime.NumCPU())
+	for _, test := range []struct {
+		name, procs string
+		args, env   []string
+		added       bool
+	}{
+		{"nothing", "1", nil, nil, true},
+		{"odd", "1", []string{"a"}, []string{"A=1"}, true},
+		{"even", "1", []string{"a", "", "c"}, []string{"A=1", "B="}, true},
+		{"many", "1", many, many, true},
+		{"alike", "1", nil, []string{"GOMAXPROC=3", "GOMAXPROCX=3", "XGOMAXPROCS=3", "GOMAX", ""}, true},
+		{"set", "3", []string{"a"}, []string{"A=1", "GOMAXPROCS=3", "B=2"}, false},
+		{"empty", all, nil, []string{"GOMAXPROCS="}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			out, err := (&exec.Cmd{Path: exe, Args: append([]string{"entry"}, test.args...), Env: append([]string{}, test.env...)}).Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []string{"procs " + test.procs, fmt.Sprint("page ", os.Getpagesize()), "arg entry"}
+			for _, a := range test.args {
+				want = append(want, "arg "+a)
+			}
+			for _, kv := range test.env {
+				if kv != "" { // os.Environ leaves it out
+					want = append(want, "env "+kv)
+				}
+			}
+			if test.added {
+				want = append(want, "env GOMAXPROCS=1")
+			}
+			if diff := cmp.Diff(want, strings.Split(strings.TrimRight(string(out), "\n"), "\n")); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+		})
+	}
+}

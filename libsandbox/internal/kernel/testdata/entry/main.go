@@ -1,0 +1,23 @@
+// Command entry prints what it was started with, one item a line. It is linked with
+// -E adl_entry.
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
+)
+
+func main() {
+	kernel.IgnoredSignals() // links the package in
+	fmt.Println("procs", runtime.GOMAXPROCS(0))
+	fmt.Println("page", os.Getpagesize()) // of the auxiliary vector
+	for _, a := range os.Args {
+		fmt.Println("arg", a)
+	}
+	for _, kv := range os.Environ() {
+		fmt.Println("env", kv)
+	}
+}
