@@ -232,6 +232,8 @@ func TestParseFlagsRefuses(t *testing.T) {
 		{"-gap", "0s"},
 		{"-timeout", "0s"},
 		{"-ops", "run,stop"},
+		{"-rate", "-1"},
+		{"-rate", "10", "-for", "900ms"},
 		{"-runtimes", "adl,youki"},
 		{"-runtimes", "adl", "-adl", "/nonexistent"},
 	} {

@@ -25,6 +25,9 @@
 // lives after create, executes the program after start, and state, cgroup and
 // processes are gone after delete. The first failure stops the bench.
 //
+// With -rate N it measures exec alone instead, N times a second in one container,
+// and shows whether that gets slower.
+//
 // What it does not measure: image handling, networking, systemd cgroups. A busy machine
 // makes the numbers noise; the report carries the load average so that a reader can tell.
 package main

@@ -43,6 +43,8 @@ type options struct {
 	gap      time.Duration     // idle time before a command in the cells with gaps
 	timeout  time.Duration     // after which a command counts as hanging
 	check    bool              // fail when a target is missed
+	rate     int               // execs a second in one container; 0 means to measure all else
+	during   time.Duration     // how long the steady execs go on
 }
 
 func main() {
@@ -69,6 +71,9 @@ func benchMain(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(),
 		syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	if opts.rate > 0 {
+		return rateMain(ctx, opts, os.Stdout)
+	}
 	rep := newReport(opts)
 	if err := measure(ctx, opts, rep.samples); err != nil {
 		return err
@@ -114,6 +119,8 @@ func parseFlags(args []string) (*options, error) {
 	fs.DurationVar(&opts.gap, "gap", 40*time.Millisecond, "idle gap")
 	fs.DurationVar(&opts.timeout, "timeout", 20*time.Second, "a command that takes longer has failed")
 	fs.BoolVar(&opts.check, "check", false, "fail when a target is missed")
+	fs.IntVar(&opts.rate, "rate", 0, "only exec, `N` times a second in one container (200 is the target)")
+	fs.DurationVar(&opts.during, "for", 20*time.Second, "how long -rate goes on")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
@@ -130,6 +137,9 @@ func parseFlags(args []string) (*options, error) {
 func (o *options) resolve() error {
 	if o.rounds < 1 || o.reps < 1 || o.parallel < 2 || o.gap < time.Millisecond || o.timeout <= 0 {
 		return errors.New("-rounds and -reps must be at least 1, -parallel at least 2, -gap at least 1ms, -timeout above 0")
+	}
+	if o.rate < 0 || o.rate > 0 && o.during.Seconds()*float64(o.rate) < parts {
+		return fmt.Errorf("-rate must not be below 0, and -for long enough for %d commands", parts)
 	}
 	for _, op := range o.ops {
 		if !slices.Contains(allOps(), op) {

@@ -36,6 +36,8 @@ type setup struct {
 type request struct {
 	Step string
 	At   int64 // CLOCK_MONOTONIC, ns; 0 or the past means at once
+
+	Rate, Count int // of stepRate only: commands a second, and in all
 }
 
 // reply answers setup or a request. A non-empty Err means the step failed and
@@ -44,6 +46,8 @@ type reply struct {
 	Start, End int64 // CLOCK_MONOTONIC, ns, around ForkExec and wait4
 	PSS, RSS   int64 // KiB, of stepMemory only
 	Err        string
+
+	Late []float64 // ms from when each command was due to its end, of stepRate only
 }
 
 // The steps of a container's life. Those that allOps lists are timed.

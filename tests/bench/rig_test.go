@@ -47,6 +47,7 @@ case $verb in
 run) case $5 in */probe) exit 7;; esac ;;
 create) mkdir "$state"; sleep 1000 & echo $! | tee "$state/pid" >"$7" ;;
 start) ;;
+exec) ;;
 delete) [ "$4" != --force ] || kill -9 $(cat "$state/pid"); rm -r "$state" ;;
 esac
 `
@@ -119,6 +120,26 @@ func TestMeasureFake(t *testing.T) {
 		if len(v) != want {
 			t.Errorf("%v: %d samples, want %d", k, len(v), want)
 		}
+	}
+}
+
+// TestRateFake: a runtime that gets slower with every exec.
+func TestRateFake(t *testing.T) {
+	args, dir := fakeArgs(t, `[ $verb != exec ] || { echo >>"$root/n"; sleep 0.0$(wc -l <"$root/n"); }`)
+	args = append(args, "-runtimes", "adl", "-rate", "50", "-for", "200ms")
+	for check, want := range map[string]error{"-check": errMissed, "-check=false": nil} {
+		opts, err := parseFlags(append(args, check))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text strings.Builder
+		if err := rateMain(context.Background(), opts, &text); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", check, err, want)
+		}
+		if lines := strings.Count(text.String(), "\n"); lines != 3+1+parts+1 {
+			t.Errorf("%d lines:\n%s", lines, text.String())
+		}
+		nothingLeft(t, dir, os.Getpid())
 	}
 }
 

@@ -137,6 +137,8 @@ func (w *worker) step(q request) (reply, error) {
 		return w.timed(q, probeStatus, w.checkGone)
 	case opCreate, stepCreateUser:
 		return w.timed(q, 0, w.checkCreated)
+	case stepRate:
+		return w.steadyExecs(q.Rate, q.Count)
 	case opStart:
 		return w.timed(q, 0, w.checkStarted)
 	case opDelete, opDeleteForce:

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+)
+
+// stepRate is exec of /bin/true in one container at a steady rate, as health checks
+// of many kinds add up to.
+const stepRate = "exec-rate"
+
+const (
+	// maxGrowth bounds how much slower the last quarter of the execs may be.
+	maxGrowth = 1.25
+	// maxInFlight bounds the execs under way, for a runtime that falls behind.
+	maxInFlight = 64
+)
+
+// rateMain measures each runtime in turn and prints how the latency develops.
+func rateMain(ctx context.Context, opts *options, w io.Writer) (err error) {
+	opts.parallel = 1
+	opts.timeout = max(opts.timeout, opts.during) // the steady execs are one step
+	r, err := newRig(ctx, opts)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.close()) }()
+	late := make(map[string][]float64)
+	for _, name := range opts.runtimes {
+		if late[name], err = r.steadyExecs(ctx, name, opts.rate, opts.during); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(w, "exec %d times a second for %v in one container, load before %s;\n"+
+		"ms from when an exec was due to its end, min / median / p95:\n\n", opts.rate, opts.during, describeMachine().Load)
+	printRate(w, opts.runtimes, late)
+	if g := growth(late[nameADL]); opts.check && g > maxGrowth {
+		return fmt.Errorf("%w: the last quarter of the execs took %.2f x the first, at most %.2f is wanted", errMissed, g, maxGrowth)
+	}
+	return nil
+}
+
+// steadyExecs makes a container, and returns for each exec in it the milliseconds
+// from when it was due to its end.
+func (r *rig) steadyExecs(ctx context.Context, runtime string, rate int, during time.Duration) ([]float64, error) {
+	for _, step := range []string{opCreate, opStart} {
+		if _, err := r.step(runtime, step, 1, 0); err != nil {
+			return nil, err
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("interrupted: %w", context.Cause(ctx))
+	}
+	got, err := r.workers[runtime][0].ask(request{Step: stepRate, Rate: rate, Count: int(during.Seconds() * float64(rate))})
+	if err != nil {
+		return nil, err
+	}
+	_, err = r.step(runtime, opDeleteForce, 1, 0)
+	return got.Late, err
+}
+
+// steadyExecs is the worker's part.
+func (w *worker) steadyExecs(rate, count int) (reply, error) {
+	out := reply{Late: make([]float64, count)}
+	errs := make([]error, count)
+	slots := make(chan struct{}, maxInFlight)
+	var wg sync.WaitGroup
+	begin := now()
+	for i := range count {
+		due := begin + int64(i)*int64(time.Second)/int64(rate)
+		sleepUntil(due)
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			_, end, ws, err := w.launch(w.argv[opExec])
+			if err == nil && ws != 0 {
+				err = fmt.Errorf("exec %d: status %#x", i, ws)
+			}
+			errs[i], out.Late[i] = err, float64(end-due)/1e6
+		})
+	}
+	wg.Wait()
+	return out, errors.Join(errs...)
+}
+
+// parts is how many rows the run is shown in.
+const parts = 10
+
+func printRate(w io.Writer, runtimes []string, late map[string][]float64) {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(tw, "part\t%s\n", strings.Join(runtimes, "\t"))
+	for i := range parts {
+		row := []string{fmt.Sprintf("%d/%d", i+1, parts)}
+		for _, name := range runtimes {
+			all := late[name]
+			v := slices.Sorted(slices.Values(all[i*len(all)/parts : (i+1)*len(all)/parts]))
+			row = append(row, fmt.Sprintf("%.2f / %.2f / %.2f", v[0], median(v), quantile(v, 0.95)))
+		}
+		fmt.Fprintln(tw, strings.Join(row, "\t"))
+	}
+	row := []string{"last by first quarter"}
+	for _, name := range runtimes {
+		row = append(row, fmt.Sprintf("%.2f", growth(late[name])))
+	}
+	fmt.Fprintln(tw, strings.Join(row, "\t"))
+	tw.Flush()
+}
+
+// growth is the median of the last quarter by that of the first; 0 without samples.
+func growth(late []float64) float64 {
+	q := len(late) / 4
+	if q == 0 {
+		return 0
+	}
+	first, last := slices.Sorted(slices.Values(late[:q])), slices.Sorted(slices.Values(late[len(late)-q:]))
+	return median(last) / median(first)
+}
