@@ -26,7 +26,7 @@ root)
 	# shellcheck disable=SC2046
 	"$go" test -tags "$TAGS" -count=1 -p 1 $(select_packages "$root")
 	# The whole of it, with the other managers, is `make managers`.
-	"$go" -C tests/managers test -count=1 -short -run '^TestPodman$' ./...
+	"$go" -C tests/managers test -count=1 -short -run '^Test(Podman|Containerd)$' ./...
 	;;
 *)
 	echo "usage: test.sh unit|root" >&2

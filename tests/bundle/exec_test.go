@@ -339,7 +339,7 @@ func TestExec_DirectoryAsProgram(t *testing.T) {
 	t.Parallel()
 	h.NotFor(t, "runc", "runc 1.1.5 says permission denied, later ones what it is")
 	b, c := sleeping(t)
-	refused(t, inside(b, c, nil, "/etc"), "is a directory")
+	refused(t, inside(b, c, nil, "/etc"), "is a directory: permission denied")
 }
 
 func TestExec_BadScript(t *testing.T) {

@@ -46,7 +46,7 @@ const cniConfig = `{"cniVersion": "0.4.0", "name": "tests", "plugins": [
 type containerd struct{ dir string }
 
 func newContainerd(t *testing.T) *containerd {
-	need(t, "containerd", "ctr", "containerd-shim-runc-v2")
+	need(t, "containerd", "ctr", "containerd-shim-runc-v2", "/usr/lib/cni/bridge")
 	dir := filepath.Join(env.dir, "containerd")
 	harness.Must(t, os.MkdirAll(filepath.Join(dir, "cni"), 0o755))
 	t.Cleanup(func() { os.RemoveAll(dir) })

@@ -113,7 +113,7 @@ func exitStatuses(c client) {
 		{"sh -c exit·42", 42, ""},
 		{"missing", 127, `executable file not found in \$PATH|no such file`},
 		{"/bin/missing", 127, "(?i)no such file or directory"},
-		{"/etc", 126, "(?i)permission denied|is a directory"},
+		{"/etc", 126, "(?i)permission denied"},
 		{"/etc/passwd", 126, "(?i)permission denied"},
 	} {
 		c.tryRun("", words(f.command)...).fails(f.code, f.err)
@@ -164,6 +164,7 @@ func execFails(c client) {
 	c.do("exec", "c1", "missing").fails(missing, `(?i)executable file .*not found in \$PATH|no such file`)
 	c.do("exec", "c1", "/bin/missing").fails(missing, "(?i)no such file or directory")
 	c.do("exec", "c1", "/etc/passwd").fails(126, "(?i)permission denied")
+	c.do("exec", "c1", "/etc").fails(126, "(?i)permission denied")
 	c.do("exec", "--workdir", "/missing", "c1", "true").fails(missing, "(?i)no such file or directory")
 	is(c.T, "after these", c.exec("", "c1", "echo ok"), "ok")
 	c.line("stop -t 5 c1")

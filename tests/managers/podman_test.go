@@ -33,7 +33,7 @@ runtime_supports_json = ["runc", "crun", "adl-runtime"]
 `
 
 func newPodman(t *testing.T) *podman {
-	need(t, "podman", "conmon")
+	need(t, "podman", "conmon", "catatonit", "iptables", "/usr/lib/podman/netavark")
 	dir := filepath.Join(env.dir, "podman")
 	harness.Must(t, os.MkdirAll(dir, 0o755))
 	driver := "cgroupfs"
