@@ -1,0 +1,316 @@
+package layer
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// maxDepth is how many lower directories overlayfs takes (OVL_MAX_STACK).
+const maxDepth = 500
+
+// Config says what layer to make.
+type Config struct {
+	Driver Driver
+	Owner  Owner
+	// Lowers are absolute paths of directories, top first; the last is the bundle's
+	// root filesystem. With Parents it may be nil: they stand on the same.
+	Lowers []string
+	// Parents are the keys of the committed layers between this one and Lowers, top
+	// first: a layer's key and what its Meta says.
+	Parents []string
+	// Size is the limit in bytes of what the layer can hold, 0 for none.
+	Size int64
+	// UserXattr: overlayfs is mounted in a user namespace, which may not write
+	// trusted.* extended attributes.
+	UserXattr bool
+}
+
+// Layer is one layer. It holds no descriptors, and may be copied.
+type Layer struct {
+	root *Root
+	meta Meta
+}
+
+// Key returns the name of the layer in its root.
+func (l *Layer) Key() string { return l.meta.Key }
+
+// Meta returns what is known of the layer. The slices in it are not to be changed.
+func (l *Layer) Meta() Meta { return l.meta }
+
+// New makes a layer: all that a container needs so that Mounts can be mounted. The
+// layer is a user of its first parent from now on. After an error there is none.
+//
+// The root directory of the layer gets owner, mode, times and extended attributes of
+// the directory below it.
+func (r *Root) New(c *Config) (*Layer, error) {
+	l := &Layer{root: r, meta: Meta{
+		Version: metaVersion, Driver: c.Driver, Owner: c.Owner, Parents: slices.Clone(c.Parents),
+		Size: c.Size, UserXattr: c.UserXattr,
+	}}
+	if err := l.check(c); err != nil {
+		return nil, err
+	}
+	root, err := r.use()
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(root)
+	if err := r.suitable(root, c.Driver); err != nil {
+		return nil, err
+	}
+	if l.meta.Lowers, err = l.lowers(root, c); err != nil {
+		return nil, err
+	}
+	return l.create(root)
+}
+
+// check refuses what no filesystem is needed to refuse.
+func (l *Layer) check(c *Config) error {
+	switch {
+	case c.Driver == Btrfs:
+		return fmt.Errorf("driver %q: %w", c.Driver, errors.ErrUnsupported)
+	case c.Driver != Overlay:
+		return fmt.Errorf("layer driver %q: %w", c.Driver, ErrInvalidName)
+	case c.Size < 0:
+		return fmt.Errorf("size of a layer: %d bytes", c.Size)
+	case c.Size > 0:
+		return ErrNoLimit
+	case len(c.Lowers) == 0 && len(c.Parents) == 0:
+		return errors.New("a layer needs a lower directory")
+	}
+	for i, path := range c.Lowers {
+		if !filepath.IsAbs(path) || !utf8.ValidString(path) || strings.ContainsRune(path, 0) {
+			return fmt.Errorf("lowers[%d] %q: %w: not an absolute path in UTF-8", i, path, ErrInvalidName)
+		}
+	}
+	for _, key := range c.Parents {
+		if err := checkKey(key); err != nil {
+			return fmt.Errorf("parents: %w", err)
+		}
+	}
+	return l.checkDepth(len(c.Lowers))
+}
+
+func (l *Layer) checkDepth(lowers int) error {
+	if n := lowers + len(l.meta.Parents); l.meta.Driver == Overlay && n > maxDepth {
+		return fmt.Errorf("a layer on %d: %w", n, ErrDepth)
+	}
+	return nil
+}
+
+// lowers finds out which directories the lowers are. Those of a layer with parents
+// are theirs, and the parents have to be a chain.
+func (l *Layer) lowers(root int, c *Config) ([]Lower, error) {
+	if len(c.Parents) == 0 {
+		all := make([]Lower, len(c.Lowers))
+		for i, path := range c.Lowers {
+			all[i] = Lower{Path: filepath.Clean(path)}
+			if err := all[i].find(); err != nil {
+				return nil, fmt.Errorf("lowers[%d] %w", i, err)
+			}
+		}
+		return all, nil
+	}
+	top, err := parentMeta(root, c.Parents)
+	if err != nil {
+		return nil, err
+	}
+	if top.Driver != c.Driver || top.UserXattr != c.UserXattr {
+		return nil, fmt.Errorf("layer %s: %w: it is of another driver", top.Key, ErrInvalidName)
+	}
+	for i, path := range c.Lowers {
+		if len(c.Lowers) != len(top.Lowers) || filepath.Clean(path) != top.Lowers[i].Path {
+			return nil, fmt.Errorf("lowers: %w: layer %s stands on others", ErrLowerChanged, top.Key)
+		}
+	}
+	if err := l.checkDepth(len(top.Lowers)); err != nil {
+		return nil, err
+	}
+	return top.Lowers, same(top.Lowers)
+}
+
+// parentMeta reads the first of parents and makes sure that it stands on the others.
+func parentMeta(root int, parents []string) (*Meta, error) {
+	top, err := readMeta(root, layersDir+"/"+parents[0], parents[0])
+	if errors.Is(err, errRemains) {
+		return nil, fmt.Errorf("layer %s: %w", parents[0], ErrGone)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Equal(top.Parents, parents[1:]) {
+		return nil, fmt.Errorf("parents: %w: layer %s does not stand on the others", ErrInvalidName, parents[0])
+	}
+	return top, nil
+}
+
+// find fills in which directory it is.
+func (lo *Lower) find() error {
+	var st unix.Stat_t
+	err := unix.Stat(lo.Path, &st)
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		err = unix.ENOTDIR
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", lo.Path, err)
+	}
+	lo.Dev, lo.Ino = uint64(st.Dev), st.Ino
+	return nil
+}
+
+// same makes sure that the lowers are the directories that they were.
+func same(lowers []Lower) error {
+	for i := range lowers {
+		now := Lower{Path: lowers[i].Path}
+		if err := now.find(); err != nil {
+			return fmt.Errorf("lowers[%d] %w", i, err)
+		}
+		if now != lowers[i] {
+			return fmt.Errorf("lowers[%d] %s: %w", i, now.Path, ErrLowerChanged)
+		}
+	}
+	return nil
+}
+
+// Next makes a fresh layer of the same kind, for the same owner and on the same lower
+// directories, which must still be the ones they were (ErrLowerChanged). It stands on
+// parents: those of l for a layer as l was at first, or l's key and its parents once
+// l is committed. l itself need not exist any more.
+func (l *Layer) Next(parents []string) (*Layer, error) {
+	n := &Layer{root: l.root, meta: l.meta}
+	n.meta.Parents = slices.Clone(parents)
+	n.meta.Committed, n.meta.Users = false, nil
+	for _, key := range parents {
+		if err := checkKey(key); err != nil {
+			return nil, fmt.Errorf("parents: %w", err)
+		}
+	}
+	if err := n.checkDepth(len(l.meta.Lowers)); err != nil {
+		return nil, err
+	}
+	if err := same(l.meta.Lowers); err != nil {
+		return nil, err
+	}
+	root, err := l.root.use()
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(root)
+	if len(parents) > 0 && !l.knows(parents) {
+		top, err := parentMeta(root, parents)
+		if err != nil {
+			return nil, err
+		}
+		if top.Driver != l.meta.Driver || top.UserXattr != l.meta.UserXattr || !slices.Equal(top.Lowers, l.meta.Lowers) {
+			return nil, fmt.Errorf("parents: %w: layer %s stands on other lower directories", ErrInvalidName, top.Key)
+		}
+	}
+	return n.create(root)
+}
+
+// knows says that parents are a chain on l's lowers without asking the disk.
+func (l *Layer) knows(parents []string) bool {
+	return slices.Equal(parents, l.meta.Parents) ||
+		parents[0] == l.meta.Key && slices.Equal(parents[1:], l.meta.Parents)
+}
+
+// create makes a new layer's directory and what is in it.
+func (l *Layer) create(root int) (*Layer, error) {
+	l.meta.Created = time.Now().UTC().Format(time.RFC3339Nano)
+	dir, err := l.begin(root)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(dir)
+	err = l.addTo(root)
+	if err == nil {
+		err = l.fillOverlay(root, dir)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("layer: %w", err), l.undo(root))
+	}
+	return l, nil
+}
+
+// begin makes the directory of a new layer with its layer.json, and returns it open.
+func (l *Layer) begin(root int) (dir int, err error) {
+	for range 100 {
+		l.meta.Key = newKey()
+		err = unix.Mkdirat(root, l.path(), 0o700)
+		if err == unix.ENOENT { // the root is new
+			if err = l.root.makeDirs(root); err == nil {
+				err = unix.Mkdirat(root, l.path(), 0o700)
+			}
+		}
+		if !errors.Is(err, unix.EEXIST) {
+			break
+		}
+	}
+	if err != nil {
+		return -1, fmt.Errorf("layer: mkdir %s: %w", l.full(), err)
+	}
+	l.root.did("mkdir layer")
+	dir, err = unix.Openat(root, l.path(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == nil {
+		if err = l.meta.write(dir, l.root.did); err == nil {
+			return dir, nil
+		}
+		_ = unix.Unlinkat(dir, metaFile, 0)
+		unix.Close(dir)
+	}
+	_ = unix.Unlinkat(root, l.path(), unix.AT_REMOVEDIR)
+	return -1, fmt.Errorf("layer: %w", err)
+}
+
+// path is the layer's directory below the root, full that below /.
+func (l *Layer) path() string { return layersDir + "/" + l.meta.Key }
+func (l *Layer) full() string { return l.root.dir + "/" + l.path() }
+
+// undo removes a layer that could not be made.
+func (l *Layer) undo(root int) error {
+	if err := l.discard(root); err != nil {
+		return err
+	}
+	return l.root.remove(root, l.meta.Key)
+}
+
+// Load returns a layer that was made before.
+func (r *Root) Load(key string) (*Layer, error) {
+	if err := checkKey(key); err != nil {
+		return nil, err
+	}
+	root, err := r.open()
+	if errors.Is(err, unix.ENOENT) {
+		return nil, fmt.Errorf("layer %s: %w", key, ErrNotExist)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(root)
+	m, err := readMeta(root, layersDir+"/"+key, key)
+	if errors.Is(err, errRemains) {
+		return nil, fmt.Errorf("layer %s: %w", key, ErrNotExist)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l := &Layer{root: r, meta: *m}
+	l.meta.Committed = unix.Faccessat(root, l.path()+"/"+usersDir, unix.F_OK, 0) == nil
+	return l, nil
+}
+
+// Mounts says what to mount as a container's root filesystem: one mount, for "/". The
+// layer must not be committed.
+//
+// In the values of lowerdir, upperdir and workdir a backslash, a colon and a comma
+// have a backslash before them, as mount(2) and the option lowerdir of fsconfig(2)
+// want it; lowerdir+ takes one directory as it is.
+func (l *Layer) Mounts() []specs.Mount { return l.overlayMounts() }

@@ -1,0 +1,135 @@
+package layer
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// fillOverlay makes the directories of an overlay layer.
+func (l *Layer) fillOverlay(root, dir int) error {
+	if err := unix.Mkdirat(dir, workDir, 0o700); err != nil {
+		return fmt.Errorf("mkdir %s: %w", workDir, err)
+	}
+	l.root.did("mkdir work")
+	if err := unix.Mkdirat(dir, upperDir, 0o700); err != nil {
+		return fmt.Errorf("mkdir %s: %w", upperDir, err)
+	}
+	l.root.did("mkdir upper")
+	if err := dressRoot(l.below(), dir, upperDir); err != nil {
+		return fmt.Errorf("attributes of %s: %w", l.below(), err)
+	}
+	l.root.did("dress upper")
+	return nil
+}
+
+// below is the directory that the layer lies on directly.
+func (l *Layer) below() string {
+	if len(l.meta.Parents) > 0 {
+		return l.root.upper(l.meta.Parents[0])
+	}
+	return l.meta.Lowers[0].Path
+}
+
+// upper is the path of what layer key has written.
+func (r *Root) upper(key string) string { return r.dir + "/" + layersDir + "/" + key + "/" + upperDir }
+
+// dressRoot gives the directory name in dir the owner, mode, extended attributes and
+// times of the directory from: the root of an overlay shows those of its top layer.
+// What overlayfs has noted about from is not copied, nor what the filesystem does
+// not keep.
+func dressRoot(from string, dir int, name string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(from, &st); err != nil {
+		return err
+	}
+	if err := unix.Fchownat(dir, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("chown: %w", err)
+	}
+	if err := unix.Fchmodat(dir, name, st.Mode&0o7777, 0); err != nil {
+		return fmt.Errorf("chmod: %w", err)
+	}
+	if err := dressXattrs(from, dir, name); err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(dir, name, []unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+func dressXattrs(from string, dir int, name string) error {
+	list := make([]byte, 4096)
+	n, err := unix.Listxattr(from, list)
+	if err == unix.ERANGE {
+		list = make([]byte, 64<<10)
+		n, err = unix.Listxattr(from, list)
+	}
+	if n <= 0 || err == unix.ENOTSUP {
+		if err == unix.ENOTSUP {
+			err = nil
+		}
+		return err
+	}
+	to, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(to)
+	value := make([]byte, 64<<10)
+	for key := range bytes.SplitSeq(bytes.TrimRight(list[:n], "\x00"), []byte{0}) {
+		if ofOverlay(string(key)) {
+			continue
+		}
+		n, err := unix.Getxattr(from, string(key), value)
+		if err == nil {
+			err = unix.Fsetxattr(to, string(key), value[:n], 0)
+		}
+		if err != nil && !errors.Is(err, unix.ENOTSUP) {
+			return fmt.Errorf("xattr %s: %w", key, err)
+		}
+	}
+	return nil
+}
+
+// ofOverlay says that overlayfs keeps its own in an extended attribute.
+func ofOverlay(name string) bool {
+	return strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.")
+}
+
+func (l *Layer) overlayMounts() []specs.Mount {
+	var lower strings.Builder
+	for i, key := range l.meta.Parents {
+		if i > 0 {
+			lower.WriteByte(':')
+		}
+		lower.WriteString(escape(l.root.upper(key)))
+	}
+	for i := range l.meta.Lowers {
+		if lower.Len() > 0 {
+			lower.WriteByte(':')
+		}
+		lower.WriteString(escape(l.meta.Lowers[i].Path))
+	}
+	options := []string{
+		"lowerdir=" + lower.String(),
+		"upperdir=" + escape(l.full()+"/"+upperDir),
+		"workdir=" + escape(l.full()+"/"+workDir),
+		// Without it each unmount writes the whole filesystem of the layers back. In
+		// return the work directory can never be mounted again.
+		"volatile",
+		"index=off",
+	}
+	if l.meta.UserXattr {
+		options = append(options, "userxattr") // and no redirect_dir: overlayfs refuses both
+	} else {
+		options = append(options, "redirect_dir=on", "metacopy=off")
+	}
+	return []specs.Mount{{Destination: "/", Type: "overlay", Source: "overlay", Options: options}}
+}
+
+// escape protects what separates directories and options in the options of overlayfs.
+func escape(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`).Replace(path)
+}

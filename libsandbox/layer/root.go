@@ -1,0 +1,205 @@
+package layer
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
+)
+
+// Names in a layer root and in a layer's directory.
+const (
+	layersDir = "layers"
+	trashDir  = "trash"
+	lockFile  = "lock" // in the trash
+	metaFile  = "layer.json"
+	usersDir  = "users"
+	upperDir  = "upper"
+	workDir   = "work"
+)
+
+// Root is a directory that holds layers. It has no state but its path, so any number
+// of goroutines and processes may use the same one.
+type Root struct {
+	dir string
+	// step, where tests set it, is called after each system call that changes
+	// something, with what it did.
+	step func(did string)
+}
+
+// Open returns the layer root dir, an absolute path. The directory is made, for its
+// owner only, when the first layer is.
+func Open(dir string) (*Root, error) {
+	if !filepath.IsAbs(dir) || strings.ContainsRune(dir, 0) {
+		return nil, fmt.Errorf("layer root %q: %w: not an absolute path", dir, ErrUnsuitable)
+	}
+	return &Root{dir: filepath.Clean(dir)}, nil
+}
+
+// Dir returns the path of the root.
+func (r *Root) Dir() string { return r.dir }
+
+func (r *Root) did(what string) {
+	if r.step != nil {
+		r.step(what)
+	}
+}
+
+// open opens the root, which the caller closes. ENOENT: no layer was ever made.
+func (r *Root) open() (int, error) {
+	fd, err := unix.Open(r.dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("layer root %s: %w", r.dir, err)
+	}
+	if err := r.mine(fd); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// mine refuses a directory that others can write to: they could have put anything
+// in it.
+func (r *Root) mine(fd int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("layer root %s: %w", r.dir, err)
+	}
+	if int(st.Uid) != unix.Geteuid() || st.Mode&0o022 != 0 {
+		return fmt.Errorf("layer root %s: %w: others may write to it", r.dir, ErrUnsuitable)
+	}
+	return nil
+}
+
+// use opens the root for making a layer, and makes it where needed. Until the caller
+// closes the descriptor, nobody takes a layer without a layer.json for remains.
+func (r *Root) use() (int, error) {
+	fd, err := r.open()
+	if errors.Is(err, unix.ENOENT) {
+		if err = makeAll(r.dir); err == nil {
+			fd, err = r.open()
+		}
+	}
+	if err != nil {
+		return -1, err
+	}
+	err = kernel.Retry(func() error { return unix.Flock(fd, unix.LOCK_SH) })
+	if err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("lock layer root %s: %w", r.dir, err)
+	}
+	return fd, nil
+}
+
+// makeAll makes the directory path for its owner only, and those above it for all.
+func makeAll(path string) error {
+	err := unix.Mkdir(path, 0o700)
+	if err == unix.ENOENT {
+		if err = makeParents(filepath.Dir(path)); err == nil {
+			err = unix.Mkdir(path, 0o700)
+		}
+	}
+	if err != nil && err != unix.EEXIST {
+		return fmt.Errorf("mkdir %s: %w", path, err)
+	}
+	// Uppers would inherit it, and show it to their containers.
+	_ = unix.Removexattr(path, "system.posix_acl_default")
+	return nil
+}
+
+func makeParents(path string) error {
+	err := unix.Mkdir(path, 0o755)
+	if err == unix.ENOENT {
+		if err = makeParents(filepath.Dir(path)); err == nil {
+			err = unix.Mkdir(path, 0o755)
+		}
+	}
+	if err == unix.EEXIST {
+		return nil
+	}
+	return err
+}
+
+// makeDirs makes the directories that every root has.
+func (r *Root) makeDirs(root int) error {
+	for _, name := range []string{layersDir, trashDir} {
+		if err := unix.Mkdirat(root, name, 0o700); err != nil && err != unix.EEXIST {
+			return fmt.Errorf("mkdir %s/%s: %w", r.dir, name, err)
+		}
+		r.did("mkdir " + name)
+	}
+	return nil
+}
+
+// suitable refuses filesystems that overlayfs takes no upper directory from, or that
+// lose what a root filesystem needs. Of what is not listed the mount will tell.
+func (r *Root) suitable(root int, d Driver) error {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(root, &fs); err != nil {
+		return fmt.Errorf("statfs %s: %w", r.dir, err)
+	}
+	name := ""
+	switch uint32(fs.Type) {
+	case unix.OVERLAYFS_SUPER_MAGIC:
+		name = "overlay"
+	case unix.NFS_SUPER_MAGIC:
+		name = "nfs"
+	case unix.CIFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC:
+		name = "smb"
+	case unix.V9FS_MAGIC:
+		name = "9p"
+	case unix.MSDOS_SUPER_MAGIC:
+		name = "fat"
+	case unix.EXFAT_SUPER_MAGIC:
+		name = "exfat"
+	case unix.FUSE_SUPER_MAGIC:
+		name = "fuse"
+	case unix.ECRYPTFS_SUPER_MAGIC:
+		name = "ecryptfs"
+	case unix.RAMFS_MAGIC:
+		name = "ramfs"
+	}
+	if name != "" {
+		return fmt.Errorf("layer root %s: %w: it is on %s", r.dir, ErrUnsuitable, name)
+	}
+	if d == Btrfs && uint32(fs.Type) != unix.BTRFS_SUPER_MAGIC {
+		return fmt.Errorf("layer root %s: %w: it is not on btrfs (filesystem type %#x)", r.dir, ErrUnsuitable, uint32(fs.Type))
+	}
+	return nil
+}
+
+// newKey returns 16 hexadecimal digits at random.
+func newKey() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+func checkKey(key string) error {
+	ok := len(key) == 16
+	for _, c := range []byte(key) {
+		ok = ok && ('0' <= c && c <= '9' || 'a' <= c && c <= 'f')
+	}
+	if !ok {
+		return fmt.Errorf("layer key %q: %w", key, ErrInvalidName)
+	}
+	return nil
+}
+
+// checkUser accepts the name of a user of a committed layer.
+func checkUser(name string) error {
+	ok := name != "" && len(name) <= 255 && name[0] != '.'
+	for _, c := range []byte(name) {
+		ok = ok && ('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '-' || c == '_' || c == '.')
+	}
+	if !ok {
+		return fmt.Errorf("user %q: %w", name, ErrInvalidName)
+	}
+	return nil
+}
