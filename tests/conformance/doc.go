@@ -2,17 +2,16 @@
 // github.com/opencontainers/runtime-tools against this repository's runtime,
 // runc and crun in one run, and prints a table.
 //
-//	go -C tests/conformance run . [-run REGEXP] [-j N] [-timeout D] [-seccomp]
+//	go -C tests/conformance run . [-run REGEXP] [-j N] [-timeout D]
 //
 // The runtime under test is $ADL_RUNTIME, or build/adl-runtime. It must run as
 // root, on a machine with runc, crun and a static busybox. Everything it makes
 // goes to build/conformance (programs, rootfs, logs) or to one temporary
 // directory that is removed at the end.
 //
-// The rule: of the programs that need no seccomp filter and no user namespace,
-// ours must pass every one that runc or crun passes here. Each program that
-// ours does not pass must have a line in reasons.txt, and each line there must
-// be true: a reason for a program that passes is an error as well.
+// The rule: ours must pass every program that runc or crun passes here. Each
+// program that ours does not pass must have a line in reasons.txt, and each line
+// there must be true: a reason for a program that passes is an error as well.
 //
 //	conformance (this process: build, schedule, judge, print)
 //	    └─ conformance supervise   one for each program and runtime, in a mount
@@ -20,7 +19,7 @@
 //	        │                      what was left behind
 //	        └─ a validation program, RUNTIME=build/conformance/tools/shim
 //	            └─ shim            sets --root, notes the container's id and
-//	                │              cgroup, drops the generated seccomp profile
+//	                │              cgroup
 //	                └─ (exec) the runtime
 //
 // The mount namespace is there because a program has containers that share the

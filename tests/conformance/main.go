@@ -34,7 +34,6 @@ type options struct {
 	only    *regexp.Regexp // programs to run; nil means all
 	workers int
 	timeout time.Duration // for one program
-	seccomp bool          // keep the profile that the suite puts in every config
 	repo    string        // the main module's directory
 	build   string        // <repo>/build/conformance
 }
@@ -44,7 +43,6 @@ func parseOptions() (options, error) {
 	only := flag.String("run", "", "run only the programs whose name matches this `regexp`")
 	flag.IntVar(&o.workers, "j", 4, "programs to run at once")
 	flag.DurationVar(&o.timeout, "timeout", 30*time.Second, "time limit of one program")
-	flag.BoolVar(&o.seccomp, "seccomp", false, "keep the seccomp profile that the suite puts in every config.json")
 	flag.Parse()
 	if *only != "" {
 		re, err := regexp.Compile(*only)

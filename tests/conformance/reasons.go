@@ -94,14 +94,3 @@ func readReasons(name string) (map[string]reason, error) {
 	}
 	return reasons, lines.Err()
 }
-
-// exempt names what a program needs that the rule leaves out, or "".
-func exempt(program string) string {
-	switch program {
-	case "linux_seccomp":
-		return "seccomp"
-	case "linux_ns_nopath", "linux_uid_mappings":
-		return "user namespace"
-	}
-	return ""
-}

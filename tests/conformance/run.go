@@ -153,8 +153,7 @@ func (r *runner) retry(jobs []*job, reasons map[string]reason) error {
 	}
 	for _, j := range jobs {
 		why, explained := reasons[j.program]
-		expected := why.when == whenMaybe || j.target.name == ours && exempt(j.program) != ""
-		if explained && (!passed[j.program] || expected) {
+		if explained && (!passed[j.program] || why.when == whenMaybe) {
 			continue
 		}
 		most := maxPeerTries
@@ -297,9 +296,6 @@ func (p *place) environ() []string {
 	)
 	if p.job.target.state == "" {
 		env = append(env, "ADL_SHIM_STATE="+p.state)
-	}
-	if p.opts.seccomp || p.job.program == "linux_seccomp" {
-		env = append(env, "ADL_SHIM_KEEP_SECCOMP=1")
 	}
 	return env
 }

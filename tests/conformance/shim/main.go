@@ -3,11 +3,9 @@
 // the first argument. The shim
 //
 //   - gives the runtime a state directory of this program run, if one is set,
-//     so that nothing that stays behind there gets in anybody's way;
+//     so that nothing that stays behind there gets in anybody's way
 //   - writes the id and linux.cgroupsPath of each container that is created to
-//     a file, for the search for what stays behind;
-//   - deletes linux.seccomp from config.json at create, unless told not to: the
-//     suite's generator puts a profile in every configuration, wanted or not;
+//     a file, for the search for what stays behind
 //
 // and then becomes the runtime. It treats every runtime alike.
 package main
@@ -73,38 +71,21 @@ func onCreate(args []string) error {
 			id = args[i]
 		}
 	}
-	cgroupsPath, err := rewriteConfig(filepath.Join(bundle, "config.json"), os.Getenv(prefix+"KEEP_SECCOMP") == "")
-	if err != nil || id == "" {
-		return err
+	if id == "" {
+		return nil
 	}
-	return note(id, cgroupsPath)
+	return note(id, cgroupsPath(filepath.Join(bundle, "config.json")))
 }
 
-// rewriteConfig returns linux.cgroupsPath, and deletes linux.seccomp if strip
-// is set. All that it does not know stays as it is. A file that is missing or
-// is not a configuration is the runtime's to complain about.
-func rewriteConfig(name string, strip bool) (string, error) {
+// cgroupsPath reads linux.cgroupsPath. A file that is missing or is not a
+// configuration is the runtime's to complain about.
+func cgroupsPath(name string) string {
+	var config struct{ Linux struct{ CgroupsPath string } }
 	data, err := os.ReadFile(name)
-	if err != nil {
-		return "", nil
+	if err != nil || json.Unmarshal(data, &config) != nil {
+		return ""
 	}
-	var config, linux map[string]json.RawMessage
-	if json.Unmarshal(data, &config) != nil || json.Unmarshal(config["linux"], &linux) != nil {
-		return "", nil
-	}
-	var cgroupsPath string
-	_ = json.Unmarshal(linux["cgroupsPath"], &cgroupsPath)
-	if _, found := linux["seccomp"]; !found || !strip {
-		return cgroupsPath, nil
-	}
-	delete(linux, "seccomp")
-	if config["linux"], err = json.Marshal(linux); err != nil {
-		return "", err
-	}
-	if data, err = json.Marshal(config); err != nil {
-		return "", err
-	}
-	return cgroupsPath, os.WriteFile(name, data, 0o644)
+	return config.Linux.CgroupsPath
 }
 
 // note adds a line to the list of containers: id, tab, cgroups path.
