@@ -39,6 +39,11 @@ func (p ProcessID) Open() (int, error) {
 		return -1, unix.ESRCH
 	}
 	fd, err := unix.PidfdOpen(p.Pid, 0)
+	if err == unix.EINVAL {
+		// Before Linux 6.16 this is said of a process that was reaped while its number
+		// is still that of a session or a process group.
+		err = unix.ESRCH
+	}
 	if err != nil {
 		return -1, err
 	}

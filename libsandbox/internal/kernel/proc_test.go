@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -98,7 +99,7 @@ func TestProcessID(t *testing.T) {
 	}
 	defer unix.Close(fd)
 	// The pid of another process, as after a reuse.
-	for _, other := range []ProcessID{{id.Pid, id.Start + 1}, {id.Pid, 0}, {os.Getpid(), id.Start}, {1, id.Start}} {
+	for _, other := range []ProcessID{{id.Pid, id.Start + 1}, {id.Pid, 0}, {os.Getpid(), id.Start + 1}, {1, id.Start}} {
 		if got, err := other.Open(); !errors.Is(err, unix.ESRCH) || got != -1 || other.Alive() {
 			t.Errorf("%+v: descriptor %d, alive %v, %v", other, got, other.Alive(), err)
 		}
@@ -125,6 +126,41 @@ func TestProcessID(t *testing.T) {
 	}
 	if _, err := Identify(id.Pid); !errors.Is(err, unix.ESRCH) {
 		t.Errorf("reaped: identify %v", err)
+	}
+}
+
+// TestProcessIDOfSession: the number of a process that is gone is kept by others, as
+// the number of their session.
+func TestProcessIDOfSession(t *testing.T) {
+	cmd := exec.Command("sh", "-c", "sleep 100 & echo; read x")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := cmd.StdinPipe() // for read to wait
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	id, err := Identify(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Process.Kill()
+	_, _ = cmd.Process.Wait()
+	if err := unix.Kill(-id.Pid, 0); err != nil {
+		t.Fatalf("the session has no other process: %v", err)
+	}
+	if _, err := id.Open(); !errors.Is(err, unix.ESRCH) || id.Alive() {
+		t.Errorf("alive %v, open %v", id.Alive(), err)
 	}
 }
 
