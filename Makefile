@@ -58,7 +58,7 @@ managers: ## podman, containerd and Docker on this runtime; installs them (root)
 	hack/managers.sh
 
 bench: build ## compare speed and memory with crun and runc, and check the targets (root)
-	$(GO) run ./tests/bench -check
+	hack/bench.sh
 
 man: build ## write build/man/adl-runtime.8
 	hack/man.sh $(BINARY) $(MANUAL)

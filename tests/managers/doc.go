@@ -11,10 +11,12 @@
 //
 // The environment it reads:
 //
-//	MANAGERS_RUNTIME      the runtime to test; unset means build this repository's. A
+//	MANAGERS_RUNTIME  the runtime to test; unset means build this repository's. A
 //	                  reference ("runc") runs the same scenarios, which is how they
 //	                  are known to be right.
 //	MANAGERS_CGROUPS  "systemd" has podman and containerd ask systemd for cgroups;
 //	                  unset means the runtime makes them
+//	MANAGERS_SPEED    how often TestSpeed measures the managers' commands; unset means
+//	                  that it is skipped
 //	MANAGERS_SLOW     a factor for all time limits, for emulated machines
 package managers

@@ -100,11 +100,7 @@ func TestViewPodman(t *testing.T) {
 	need(t, "runc")
 	p := newPodman(t)
 	views := append(flagViews(), view{"privileged", func(c client) string { return c.run("--name view --hostname view --privileged", probe) }})
-	compareViews(t, views, p.client, func(t *testing.T) client {
-		c := p.client(t)
-		c.global = append(slices.Clone(c.global), "--runtime", runcPath(t))
-		return c
-	}, p.tidy)
+	compareViews(t, views, p.client, func(t *testing.T) client { return p.on(t, runcPath(t)) }, p.tidy)
 }
 
 func TestViewDocker(t *testing.T) {
@@ -131,12 +127,7 @@ func TestViewContainerd(t *testing.T) {
 			return c.ok("tasks", "exec", "--exec-id", "e1", "c1", "sh", "-c", probe)
 		}},
 	}
-	compareViews(t, views, d.client, func(t *testing.T) client {
-		c := d.client(t)
-		c.create = slices.Clone(c.create)
-		c.create[slices.Index(c.create, env.runtime)] = runcPath(t)
-		return c
-	}, d.tidy)
+	compareViews(t, views, d.client, func(t *testing.T) client { return d.on(t, runcPath(t)) }, d.tidy)
 }
 
 func TestViewCRI(t *testing.T) {
