@@ -6,7 +6,7 @@
 #	go run ./tests/bench -check -rate 200       200 execs a second in one container
 #	MANAGERS_SPEED=20 hack/managers.sh -v -run '^TestSpeed$'    podman and containerd
 #	go test -run '^$' -bench Filter ./libsandbox                seccomp filters
-set -u
+set -eu
 cd "$(dirname "$0")/.."
 go=${GO:-go}
 status=0
