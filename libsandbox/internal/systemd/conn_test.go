@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/godbus/dbus/v5"
@@ -19,9 +20,18 @@ type peer struct {
 	t      *testing.T
 	path   string
 	answer func(p *peer, m *dbus.Message)
-	conn   net.Conn
 	serial uint32
-	calls  []string
+
+	mu    sync.Mutex // also of what answer writes
+	conn  net.Conn
+	calls []string
+}
+
+// called lists the calls so far.
+func (p *peer) called() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.calls, " ")
 }
 
 func listen(t *testing.T, answer func(p *peer, m *dbus.Message)) *peer {
@@ -38,9 +48,11 @@ func listen(t *testing.T, answer func(p *peer, m *dbus.Message)) *peer {
 	}()
 	t.Cleanup(func() {
 		l.Close()
+		p.mu.Lock()
 		if p.conn != nil {
 			p.conn.Close()
 		}
+		p.mu.Unlock()
 		<-done
 	})
 	return p
@@ -51,7 +63,9 @@ func (p *peer) serve(l net.Listener) {
 	if err != nil {
 		return
 	}
+	p.mu.Lock()
 	p.conn = conn
+	p.mu.Unlock()
 	r := bufio.NewReader(conn)
 	line, _ := r.ReadString('\n')
 	if !strings.HasPrefix(line, "\x00AUTH EXTERNAL 3") { // an ASCII digit in hexadecimal
@@ -66,8 +80,10 @@ func (p *peer) serve(l net.Listener) {
 		if err != nil {
 			return
 		}
+		p.mu.Lock()
 		p.calls = append(p.calls, m.Headers[dbus.FieldMember].Value().(string))
 		p.answer(p, m)
+		p.mu.Unlock()
 	}
 }
 
@@ -150,6 +166,8 @@ func TestStart(t *testing.T) {
 		{"DeviceAllow", dbus.MakeVariantWithSignature([][]any{{"/dev/char/1:3", "rwm"}, {"char-*", "m"}}, dbus.ParseSignatureMust("a(ss)"))},
 		{"DeviceAllow", dbus.MakeVariantWithSignature([][]any{}, dbus.ParseSignatureMust("a(ss)"))},
 	}, [][]any{}}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	plain := cmp.Transformer("variant", func(v dbus.Variant) []any { return []any{v.Signature().String(), v.Value()} })
 	if d := cmp.Diff(want, got, plain); d != "" {
 		t.Error(d)
@@ -171,7 +189,7 @@ func TestStartAfterAFailedOne(t *testing.T) {
 	if err := connect(t, p, false).Start("x.scope", nil); err != nil {
 		t.Error(err)
 	}
-	if got := strings.Join(p.calls, " "); got != "StartTransientUnit ResetFailedUnit StartTransientUnit" {
+	if got := p.called(); got != "StartTransientUnit ResetFailedUnit StartTransientUnit" {
 		t.Error(got)
 	}
 }
@@ -234,7 +252,7 @@ func TestStopResetSet(t *testing.T) {
 	if err := c.Set("x.scope", nil); err != nil {
 		t.Error(err)
 	}
-	if got := strings.Join(p.calls, " "); got != "StopUnit ResetFailedUnit StopUnit SetUnitProperties" {
+	if got := p.called(); got != "StopUnit ResetFailedUnit StopUnit SetUnitProperties" {
 		t.Error(got)
 	}
 }
@@ -251,7 +269,7 @@ func TestBus(t *testing.T) {
 	if err := connect(t, p, true).Reset("x.scope"); err != nil {
 		t.Error(err)
 	}
-	if got := strings.Join(p.calls, " "); got != "Hello AddMatch Subscribe ResetFailedUnit" {
+	if got := p.called(); got != "Hello AddMatch Subscribe ResetFailedUnit" {
 		t.Error(got)
 	}
 }
