@@ -58,31 +58,54 @@ func (r *Root) New(c *Config) (*Layer, error) {
 	if err := l.check(c); err != nil {
 		return nil, err
 	}
-	root, err := r.use()
+	u, err := r.use()
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(root)
-	if err := r.suitable(root, c.Driver); err != nil {
+	defer u.close()
+	if err := l.suits(u.root); err != nil {
 		return nil, err
 	}
-	if l.meta.Lowers, err = l.lowers(root, c); err != nil {
+	if l.meta.Lowers, err = l.lowers(u.root, c); err != nil {
 		return nil, err
 	}
-	return l.create(root)
+	if c.Driver != Btrfs || len(c.Parents) > 0 {
+		return l.create(u.root, l.fill)
+	}
+	base, err := l.base(u.root)
+	if err != nil {
+		return nil, err
+	}
+	if base != "" {
+		l.meta.Parents = []string{base}
+	}
+	n, err := l.create(u.root, l.fill)
+	if err != nil && base != "" {
+		b := Layer{root: r, meta: Meta{Key: base}}
+		if err2 := b.undo(u.root); !errors.Is(err2, ErrInUse) {
+			err = errors.Join(err, err2)
+		}
+	}
+	return n, err
+}
+
+// suits refuses what the filesystem of the root cannot do.
+func (l *Layer) suits(root int) error {
+	if err := l.root.suitable(root, l.meta.Driver); err != nil || l.meta.Size == 0 {
+		return err
+	}
+	return l.root.limits(root, l.meta.Driver)
 }
 
 // check refuses what no filesystem is needed to refuse.
 func (l *Layer) check(c *Config) error {
 	switch {
-	case c.Driver == Btrfs:
-		return fmt.Errorf("driver %q: %w", c.Driver, errors.ErrUnsupported)
-	case c.Driver != Overlay:
+	case c.Driver != Overlay && c.Driver != Btrfs:
 		return fmt.Errorf("layer driver %q: %w", c.Driver, ErrInvalidName)
+	case c.Driver == Btrfs && len(c.Lowers) > 1:
+		return fmt.Errorf("%d lower directories: %w, which takes one", len(c.Lowers), ErrUnsupported)
 	case c.Size < 0:
 		return fmt.Errorf("size of a layer: %d bytes", c.Size)
-	case c.Size > 0:
-		return ErrNoLimit
 	case len(c.Lowers) == 0 && len(c.Parents) == 0:
 		return errors.New("a layer needs a lower directory")
 	}
@@ -185,9 +208,8 @@ func same(lowers []Lower) error {
 // parents: those of l for a layer as l was at first, or l's key and its parents once
 // l is committed. l itself need not exist any more.
 func (l *Layer) Next(parents []string) (*Layer, error) {
-	n := &Layer{root: l.root, meta: l.meta}
-	n.meta.Parents = slices.Clone(parents)
-	n.meta.Committed, n.meta.Users = false, nil
+	n := l.sibling(slices.Clone(parents))
+	n.meta.Size = l.meta.Size
 	for _, key := range parents {
 		if err := checkKey(key); err != nil {
 			return nil, fmt.Errorf("parents: %w", err)
@@ -199,13 +221,13 @@ func (l *Layer) Next(parents []string) (*Layer, error) {
 	if err := same(l.meta.Lowers); err != nil {
 		return nil, err
 	}
-	root, err := l.root.use()
+	u, err := l.root.use()
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(root)
+	defer u.close()
 	if len(parents) > 0 && !l.knows(parents) {
-		top, err := parentMeta(root, parents)
+		top, err := parentMeta(u.root, parents)
 		if err != nil {
 			return nil, err
 		}
@@ -213,7 +235,16 @@ func (l *Layer) Next(parents []string) (*Layer, error) {
 			return nil, fmt.Errorf("parents: %w: layer %s stands on other lower directories", ErrInvalidName, top.Key)
 		}
 	}
-	return n.create(root)
+	return n.create(u.root, n.fill)
+}
+
+// sibling is a layer like l, without a limit, that stands on parents and is not made
+// yet.
+func (l *Layer) sibling(parents []string) *Layer {
+	n := &Layer{root: l.root, meta: l.meta}
+	n.meta.Key, n.meta.Parents, n.meta.Size = "", parents, 0
+	n.meta.Committed, n.meta.Users = false, nil
+	return n
 }
 
 // knows says that parents are a chain on l's lowers without asking the disk.
@@ -222,52 +253,63 @@ func (l *Layer) knows(parents []string) bool {
 		parents[0] == l.meta.Key && slices.Equal(parents[1:], l.meta.Parents)
 }
 
-// create makes a new layer's directory and what is in it.
-func (l *Layer) create(root int) (*Layer, error) {
+// create makes a new layer's directory with its layer.json, and lets fill make the rest.
+func (l *Layer) create(root int, fill func(root, dir int) error) (*Layer, error) {
 	l.meta.Created = time.Now().UTC().Format(time.RFC3339Nano)
-	dir, err := l.begin(root)
-	if err != nil {
-		return nil, err
+	if err := l.mkdir(root); err != nil {
+		return nil, fmt.Errorf("layer: mkdir %s: %w", l.full(), err)
 	}
-	defer unix.Close(dir)
-	err = l.addTo(root)
-	if err == nil {
-		err = l.fillOverlay(root, dir)
-	}
-	if err != nil {
+	if err := l.complete(root, fill); err != nil {
 		return nil, errors.Join(fmt.Errorf("layer: %w", err), l.undo(root))
 	}
 	return l, nil
 }
 
-// begin makes the directory of a new layer with its layer.json, and returns it open.
-func (l *Layer) begin(root int) (dir int, err error) {
+func (l *Layer) complete(root int, fill func(root, dir int) error) error {
+	dir, err := openDir(root, l.path())
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	if err := l.meta.write(dir, l.root.did); err != nil {
+		return err
+	}
+	if err := l.addTo(root); err != nil {
+		return err
+	}
+	return fill(root, dir)
+}
+
+// fill makes what a container writes to.
+func (l *Layer) fill(root, dir int) error {
+	if l.meta.Driver == Btrfs {
+		return l.fillBtrfs(root, dir)
+	}
+	return l.fillOverlay(root, dir)
+}
+
+// mkdir finds a key that is free and makes the directory.
+func (l *Layer) mkdir(root int) error {
 	for range 100 {
 		l.meta.Key = newKey()
-		err = unix.Mkdirat(root, l.path(), 0o700)
+		if taken, err := l.taken(root); taken || err != nil {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		err := unix.Mkdirat(root, l.path(), 0o700)
 		if err == unix.ENOENT { // the root is new
 			if err = l.root.makeDirs(root); err == nil {
 				err = unix.Mkdirat(root, l.path(), 0o700)
 			}
 		}
-		if !errors.Is(err, unix.EEXIST) {
-			break
+		if err != unix.EEXIST {
+			l.root.did("mkdir layer")
+			return err
 		}
 	}
-	if err != nil {
-		return -1, fmt.Errorf("layer: mkdir %s: %w", l.full(), err)
-	}
-	l.root.did("mkdir layer")
-	dir, err = unix.Openat(root, l.path(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err == nil {
-		if err = l.meta.write(dir, l.root.did); err == nil {
-			return dir, nil
-		}
-		_ = unix.Unlinkat(dir, metaFile, 0)
-		unix.Close(dir)
-	}
-	_ = unix.Unlinkat(root, l.path(), unix.AT_REMOVEDIR)
-	return -1, fmt.Errorf("layer: %w", err)
+	return unix.EEXIST
 }
 
 // path is the layer's directory below the root, full that below /.
@@ -279,7 +321,10 @@ func (l *Layer) undo(root int) error {
 	if err := l.discard(root); err != nil {
 		return err
 	}
-	return l.root.remove(root, l.meta.Key)
+	if err := l.root.remove(root, l.meta.Key, &walk{}); err != nil {
+		return fmt.Errorf("delete layer %s: %w", l.meta.Key, err)
+	}
+	return nil
 }
 
 // Load returns a layer that was made before.
@@ -313,4 +358,13 @@ func (r *Root) Load(key string) (*Layer, error) {
 // In the values of lowerdir, upperdir and workdir a backslash, a colon and a comma
 // have a backslash before them, as mount(2) and the option lowerdir of fsconfig(2)
 // want it; lowerdir+ takes one directory as it is.
-func (l *Layer) Mounts() []specs.Mount { return l.overlayMounts() }
+//
+// On ext4 the kernel lets a process with CAP_SYS_RESOURCE exceed a limit, and overlayfs
+// writes with the capabilities of whoever mounted it: a layer with a Size there is to be
+// mounted without that capability in effect.
+func (l *Layer) Mounts() []specs.Mount {
+	if l.meta.Driver == Btrfs {
+		return l.btrfsMounts()
+	}
+	return l.overlayMounts()
+}

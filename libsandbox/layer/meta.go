@@ -114,12 +114,9 @@ func (m *Meta) write(dir int, did func(string)) error {
 	if err != nil {
 		return fmt.Errorf("create %s: %w", metaFile, err)
 	}
+	defer unix.Close(fd)
 	did("create " + metaFile)
-	err = kernel.WriteAll(fd, m.appendJSON(make([]byte, 0, 1024)))
-	if cerr := unix.Close(fd); err == nil {
-		err = cerr
-	}
-	if err != nil {
+	if err := kernel.WriteAll(fd, m.appendJSON(make([]byte, 0, 1024))); err != nil {
 		return fmt.Errorf("write %s: %w", metaFile, err)
 	}
 	did("write " + metaFile)

@@ -1,9 +1,8 @@
 package layer
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -11,19 +10,31 @@ import (
 )
 
 // fillOverlay makes the directories of an overlay layer.
-func (l *Layer) fillOverlay(root, dir int) error {
-	if err := unix.Mkdirat(dir, workDir, 0o700); err != nil {
-		return fmt.Errorf("mkdir %s: %w", workDir, err)
+func (l *Layer) fillOverlay(_, dir int) error {
+	if err := l.mkdirIn(dir, dataDir); err != nil {
+		return err
 	}
-	l.root.did("mkdir work")
-	if err := unix.Mkdirat(dir, upperDir, 0o700); err != nil {
-		return fmt.Errorf("mkdir %s: %w", upperDir, err)
+	if err := l.limit(dir); err != nil {
+		return err
 	}
-	l.root.did("mkdir upper")
+	if err := l.mkdirIn(dir, workDir); err != nil {
+		return err
+	}
+	if err := l.mkdirIn(dir, upperDir); err != nil {
+		return err
+	}
 	if err := dressRoot(l.below(), dir, upperDir); err != nil {
 		return fmt.Errorf("attributes of %s: %w", l.below(), err)
 	}
 	l.root.did("dress upper")
+	return nil
+}
+
+func (l *Layer) mkdirIn(dir int, name string) error {
+	if err := unix.Mkdirat(dir, name, 0o700); err != nil {
+		return fmt.Errorf("mkdir %s: %w", name, err)
+	}
+	l.root.did("mkdir " + name)
 	return nil
 }
 
@@ -56,41 +67,21 @@ func dressRoot(from string, dir int, name string) error {
 	if err := dressXattrs(from, dir, name); err != nil {
 		return err
 	}
-	return unix.UtimesNanoAt(dir, name, []unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
+	return setTimes(dir, name, &st)
 }
 
 func dressXattrs(from string, dir int, name string) error {
-	list := make([]byte, 4096)
-	n, err := unix.Listxattr(from, list)
-	if err == unix.ERANGE {
-		list = make([]byte, 64<<10)
-		n, err = unix.Listxattr(from, list)
-	}
-	if n <= 0 || err == unix.ENOTSUP {
+	to := "/proc/self/fd/" + strconv.Itoa(dir) + "/" + name
+	return eachXattr(from+"/.", func(key string, value []byte) error {
+		if ofOverlay(key) {
+			return nil
+		}
+		err := unix.Lsetxattr(to, key, value, 0)
 		if err == unix.ENOTSUP {
-			err = nil
+			return nil
 		}
 		return err
-	}
-	to, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(to)
-	value := make([]byte, 64<<10)
-	for key := range bytes.SplitSeq(bytes.TrimRight(list[:n], "\x00"), []byte{0}) {
-		if ofOverlay(string(key)) {
-			continue
-		}
-		n, err := unix.Getxattr(from, string(key), value)
-		if err == nil {
-			err = unix.Fsetxattr(to, string(key), value[:n], 0)
-		}
-		if err != nil && !errors.Is(err, unix.ENOTSUP) {
-			return fmt.Errorf("xattr %s: %w", key, err)
-		}
-	}
-	return nil
+	})
 }
 
 // ofOverlay says that overlayfs keeps its own in an extended attribute.

@@ -5,21 +5,74 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/libsandbox/internal/kernel/btrfs"
 )
 
 // remove deletes the layer key, which is in the trash. Others may be at it, too.
-func (r *Root) remove(root int, key string) error {
-	dir, err := openDir(root, trashDir)
+func (r *Root) remove(root int, key string, w *walk) error {
+	dir, err := openDir(root, trashDir+"/"+key)
+	if err != nil {
+		return gone(err)
+	}
+	defer unix.Close(dir)
+	m, err := readMeta(root, trashDir+"/"+key, key)
+	if err == nil && len(m.Parents) > 0 { // who moved it here may not have got so far
+		err = r.release(root, m.Parents, layerUser+key)
+	}
+	if err != nil && err != errRemains {
+		return err
+	}
+	if r.memory {
+		err := unix.Unmount(r.dir+"/"+trashDir+"/"+key+"/"+dataDir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		if err != nil && err != unix.EINVAL && err != unix.ENOENT {
+			return fmt.Errorf("unmount: %w", err)
+		}
+		r.did("unmount data")
+	}
+	if err := r.removeData(dir, w); err != nil {
+		return err
+	}
+	if err := r.unlimit(root, m); err != nil {
+		return err
+	}
+	trash, err := openDir(root, trashDir)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(dir)
-	w := walk{}
-	if err := w.removeAll(dir, key); err != nil {
-		return fmt.Errorf("delete layer %s: %w", key, err)
+	defer unix.Close(trash)
+	return w.removeAll(trash, key)
+}
+
+// removeData deletes what is in the directory of a layer but its layer.json.
+func (r *Root) removeData(dir int, w *walk) error {
+	for {
+		names, err := namesIn(dir, ".")
+		if err != nil {
+			return err
+		}
+		again := false
+		for _, name := range names {
+			if name == metaFile {
+				continue
+			}
+			var err error
+			if r.destroy(dir, name) {
+				again = true // subvolumes in it are here now
+				err = w.deleted(nil)
+			} else {
+				err = w.removeAll(dir, name)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			r.did("delete " + name)
+		}
+		if !again {
+			return nil
+		}
 	}
-	r.did("delete layer")
-	return nil
 }
 
 func openDir(dir int, name string) (int, error) {
@@ -83,6 +136,8 @@ type walk struct {
 	fd     int // the directory at hand
 	levels []level
 	buf    []byte
+	// pause, where it is set, is called after each file. Its error ends the walk.
+	pause func() error
 }
 
 // level is a directory on the way to the one at hand.
@@ -101,7 +156,9 @@ func (w *walk) removeAll(dir int, name string) error {
 	if !isDir || err != nil {
 		return err
 	}
-	w.buf = make([]byte, 16<<10)
+	if w.buf == nil {
+		w.buf = make([]byte, 16<<10)
+	}
 	w.levels = w.levels[:0]
 	if err := w.enter(dir, name); err != nil {
 		return gone(err)
@@ -109,7 +166,7 @@ func (w *walk) removeAll(dir int, name string) error {
 	err = w.removeContent()
 	unix.Close(w.fd)
 	if err == nil {
-		err = gone(unix.Unlinkat(dir, name, unix.AT_REMOVEDIR))
+		err = w.rmdir(dir, name)
 	}
 	return err
 }
@@ -155,20 +212,10 @@ func (w *walk) removeEntry(name string) error {
 	}
 	above := w.fd
 	if err := w.enter(above, name); err != nil {
-		w.fd = above
 		return gone(err)
 	}
 	unix.Close(above)
 	return nil
-}
-
-// unlink deletes what is not a directory.
-func (w *walk) unlink(dir int, name string) (isDir bool, err error) {
-	err = unix.Unlinkat(dir, name, 0)
-	if err == unix.EISDIR {
-		return true, nil
-	}
-	return false, gone(err)
 }
 
 // enter makes the directory name in dir the one at hand.
@@ -181,6 +228,9 @@ func (w *walk) enter(dir int, name string) error {
 	if err != nil {
 		unix.Close(fd)
 		return err
+	}
+	if btrfs.IsSubvolume(fd) {
+		_ = btrfs.SetReadOnly(fd, false)
 	}
 	w.fd = fd
 	w.levels = append(w.levels, level{id: id, name: name})
@@ -202,5 +252,52 @@ func (w *walk) leave() error {
 	unix.Close(w.fd)
 	w.fd = up
 	w.levels = w.levels[:n-1]
-	return gone(unix.Unlinkat(up, name, unix.AT_REMOVEDIR))
+	return w.rmdir(up, name)
+}
+
+// unlink deletes what is not a directory.
+func (w *walk) unlink(dir int, name string) (isDir bool, err error) {
+	err = w.force(dir, name, 0)
+	if err == unix.EISDIR {
+		return true, nil
+	}
+	return false, w.deleted(err)
+}
+
+func (w *walk) rmdir(dir int, name string) error {
+	return w.deleted(w.force(dir, name, unix.AT_REMOVEDIR))
+}
+
+func (w *walk) deleted(err error) error {
+	if err == nil && w.pause != nil {
+		return w.pause()
+	}
+	return gone(err)
+}
+
+// force is unlinkat(2) that takes the flags of chattr(1) away where they forbid it.
+func (w *walk) force(dir int, name string, flags int) error {
+	err := unix.Unlinkat(dir, name, flags)
+	if err != unix.EPERM {
+		return err
+	}
+	clearFlags(dir)
+	// A regular file or a directory. To open a device could do harm.
+	fd, err := openDir(dir, name)
+	if err != nil {
+		fd, _, err = kernel.OpenRegular(dir, name)
+	}
+	if err == nil {
+		clearFlags(fd)
+		unix.Close(fd)
+	}
+	return unix.Unlinkat(dir, name, flags)
+}
+
+// clearFlags makes a file neither immutable nor append-only.
+func clearFlags(fd int) {
+	flags, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
+	if err == nil && flags&lockedFlags != 0 {
+		_ = unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(flags&^lockedFlags))
+	}
 }

@@ -20,14 +20,17 @@ const (
 	lockFile  = "lock" // in the trash
 	metaFile  = "layer.json"
 	usersDir  = "users"
-	upperDir  = "upper"
-	workDir   = "work"
+	dataDir   = "data" // what is limited, or is a subvolume
+	upperDir  = dataDir + "/upper"
+	workDir   = dataDir + "/work"
+	memoryDir = "memory"
 )
 
 // Root is a directory that holds layers. It has no state but its path, so any number
 // of goroutines and processes may use the same one.
 type Root struct {
-	dir string
+	dir    string
+	memory bool // dir is a tmpfs of this package
 	// step, where tests set it, is called after each system call that changes
 	// something, with what it did.
 	step func(did string)
@@ -51,13 +54,17 @@ func (r *Root) did(what string) {
 	}
 }
 
-// open opens the root, which the caller closes. ENOENT: no layer was ever made.
+// open opens the root, which the caller closes. ENOENT: no layer was ever made, or of
+// one in memory, none is left.
 func (r *Root) open() (int, error) {
 	fd, err := unix.Open(r.dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("layer root %s: %w", r.dir, err)
 	}
-	if err := r.mine(fd); err != nil {
+	if err = r.mine(fd); err == nil && r.memory {
+		err = r.mounted(fd)
+	}
+	if err != nil {
 		unix.Close(fd)
 		return -1, err
 	}
@@ -77,22 +84,74 @@ func (r *Root) mine(fd int) error {
 	return nil
 }
 
-// use opens the root for making a layer, and makes it where needed. Until the caller
-// closes the descriptor, nobody takes a layer without a layer.json for remains.
-func (r *Root) use() (int, error) {
-	fd, err := r.open()
-	if errors.Is(err, unix.ENOENT) {
-		if err = makeAll(r.dir); err == nil {
-			fd, err = r.open()
+// usage is a root in use: as long as it is not closed, nobody takes a layer without a
+// layer.json for remains, and no tmpfs that has no layers away.
+type usage struct {
+	root int
+	lock int // holds the shared flock(2); often the same as root
+}
+
+func (u usage) close() {
+	if u.lock != u.root {
+		unix.Close(u.root)
+	}
+	unix.Close(u.lock)
+}
+
+// use opens the root for making a layer, and makes it where needed.
+func (r *Root) use() (usage, error) {
+	for range 100 { // Empty may be faster
+		u, err := r.usable()
+		if !errors.Is(err, unix.ENOENT) {
+			return u, err
+		}
+		if err := r.provide(); err != nil {
+			return usage{}, err
 		}
 	}
+	return usage{}, fmt.Errorf("layer root %s: %w: it is removed as soon as it is made", r.dir, ErrUnsuitable)
+}
+
+// usable is use where the root exists; ENOENT.
+func (r *Root) usable() (usage, error) {
+	lock, err := r.lock(unix.LOCK_SH)
+	if err != nil || !r.memory {
+		return usage{lock, lock}, err
+	}
+	root, err := r.open()
+	if err != nil {
+		unix.Close(lock)
+		return usage{}, err
+	}
+	return usage{root, lock}, nil
+}
+
+// provide makes the root.
+func (r *Root) provide() error {
+	if err := makeAll(r.lockDir()); err != nil || !r.memory {
+		return err
+	}
+	return r.mount()
+}
+
+// lockDir is the directory that is locked: not a tmpfs that comes and goes.
+func (r *Root) lockDir() string {
+	if r.memory {
+		return filepath.Dir(r.dir)
+	}
+	return r.dir
+}
+
+// lock opens the directory to lock and locks it, as in flock(2).
+func (r *Root) lock(how int) (int, error) {
+	d := Root{dir: r.lockDir()}
+	fd, err := d.open()
 	if err != nil {
 		return -1, err
 	}
-	err = kernel.Retry(func() error { return unix.Flock(fd, unix.LOCK_SH) })
-	if err != nil {
+	if err := kernel.Retry(func() error { return unix.Flock(fd, how) }); err != nil {
 		unix.Close(fd)
-		return -1, fmt.Errorf("lock layer root %s: %w", r.dir, err)
+		return -1, fmt.Errorf("lock layer root %s: %w", d.dir, err)
 	}
 	return fd, nil
 }
@@ -126,9 +185,10 @@ func makeParents(path string) error {
 	return err
 }
 
-// makeDirs makes the directories that every root has.
+// makeDirs makes the directories that every root has: where there are layers, there is
+// a trash.
 func (r *Root) makeDirs(root int) error {
-	for _, name := range []string{layersDir, trashDir} {
+	for _, name := range []string{trashDir, layersDir} {
 		if err := unix.Mkdirat(root, name, 0o700); err != nil && err != unix.EEXIST {
 			return fmt.Errorf("mkdir %s/%s: %w", r.dir, name, err)
 		}

@@ -15,13 +15,22 @@ const layerUser = "layer-"
 // it. Whoever mounts it must not write to it any more; this is not enforced. It has
 // no users yet: the caller adds one before it lets go of whatever keeps others from
 // discarding the layer.
+//
+// A btrfs layer is not committed but copied: Snapshot.
 func (l *Layer) Commit() error {
+	if l.meta.Driver == Btrfs {
+		return fmt.Errorf("commit of a btrfs layer: %w", ErrUnsupported)
+	}
 	root, err := l.root.open()
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	defer unix.Close(root)
-	err = unix.Mkdirat(root, l.path()+"/"+usersDir, 0o700)
+	return l.commit(root)
+}
+
+func (l *Layer) commit(root int) error {
+	err := unix.Mkdirat(root, l.path()+"/"+usersDir, 0o700)
 	switch {
 	case err == unix.EEXIST:
 		err = ErrCommitted
@@ -148,6 +157,9 @@ func (r *Root) free(root int, key string) (bool, error) {
 // done so.
 func (r *Root) trash(root int, key string) error {
 	err := unix.Renameat(root, layersDir+"/"+key, root, trashDir+"/"+key)
+	if err == unix.ENOENT && unix.Mkdirat(root, trashDir, 0o700) == nil { // it was the trash that is gone
+		err = unix.Renameat(root, layersDir+"/"+key, root, trashDir+"/"+key)
+	}
 	if err != nil && err != unix.ENOENT {
 		return fmt.Errorf("move layer %s to the trash: %w", key, err)
 	}
@@ -186,57 +198,4 @@ func (l *Layer) discard(root int) error {
 		return nil
 	}
 	return l.root.release(root, l.meta.Parents, layerUser+l.meta.Key)
-}
-
-// Layers lists the layers of the root with their users, for whoever knows which
-// owners exist: a layer that is not its owner's current one wants Discard; a committed
-// layer without users too; a user that does not exist wants Release. Layers that are
-// being made are not listed, or not complete. With an error, what could be read is
-// returned as well.
-func (r *Root) Layers() ([]Meta, error) {
-	root, err := r.open()
-	if errors.Is(err, unix.ENOENT) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(root)
-	keys, err := namesIn(root, layersDir)
-	if err != nil {
-		return nil, err
-	}
-	var all []Meta
-	var errs []error
-	for _, key := range keys {
-		if checkKey(key) != nil {
-			continue
-		}
-		m, err := readMeta(root, layersDir+"/"+key, key)
-		if errors.Is(err, errRemains) {
-			continue
-		}
-		if err == nil {
-			err = m.readUsers(root)
-		}
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		all = append(all, *m)
-	}
-	return all, errors.Join(errs...)
-}
-
-func (m *Meta) readUsers(root int) error {
-	path := layersDir + "/" + m.Key + "/" + usersDir
-	err := unix.Faccessat(root, path, unix.F_OK, 0)
-	if err == unix.ENOENT {
-		return nil
-	}
-	if err == nil {
-		m.Users, err = namesIn(root, path)
-	}
-	m.Committed = err == nil
-	return err
 }
