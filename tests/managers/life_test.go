@@ -58,7 +58,7 @@ func lifeScenarios(manager string) []scenario {
 		{"shared namespaces", true, sharedNamespaces},
 		{"propagation", false, propagation},
 		{"out of memory", false, outOfMemory},
-		{"many", false, func(c client) { many(c, 100) }},
+		{"many", false, func(c client) { many(c, 200) }},
 		{"at once", false, atOnce},
 	}
 }
@@ -313,7 +313,11 @@ func restartPolicy(c client) {
 
 func sharedNamespaces(c client) {
 	c.start("c1", "--ipc shareable", "echo x >/dev/shm/seen; "+forever)
-	for _, name := range []string{"pid", "ipc", "network"} {
+	list := []string{"pid", "ipc", "network"}
+	if c.program == "podman" {
+		list = append(list, "uts")
+	}
+	for _, name := range list {
 		file := strings.Replace(name, "network", "net", 1)
 		script := "readlink /proc/self/ns/" + file
 		is(c.T, name+" of c", c.run("--"+name+" container:c1", script), strings.NewReplacer("[", `\[`, "]", `\]`).Replace(c.exec("", "c1", script)))
