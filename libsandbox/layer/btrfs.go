@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"errors"
 	"fmt"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -16,13 +17,13 @@ func (l *Layer) fillBtrfs(root, dir int) error {
 		return err
 	}
 	defer unix.Close(src)
-	return l.root.snapshot(src, dir, dataDir, false)
+	return l.root.snapshot(src, dir, volumeDir, false)
 }
 
 // belowBtrfs opens the subvolume that the layer lies on.
 func (l *Layer) belowBtrfs(root int) (int, error) {
 	if len(l.meta.Parents) > 0 {
-		return openDir(root, layersDir+"/"+l.meta.Parents[0]+"/"+dataDir)
+		return openDir(root, layersDir+"/"+l.meta.Parents[0]+"/"+volumeDir)
 	}
 	fd, err := unix.Open(l.meta.Lowers[0].Path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -131,16 +132,34 @@ func (l *Layer) Snapshot() (*Layer, error) {
 	}
 	defer u.close()
 	return n.create(u.root, func(root, dir int) error {
-		src, err := openDir(root, l.path()+"/"+dataDir)
+		src, err := openDir(root, l.path()+"/"+volumeDir)
 		if err != nil {
 			return fmt.Errorf("layer %s: %w", l.meta.Key, err)
 		}
 		defer unix.Close(src)
-		if err := l.root.snapshot(src, dir, dataDir, true); err != nil {
+		if err := l.root.snapshot(src, dir, volumeDir, true); err != nil {
 			return err
 		}
 		return n.commit(root)
 	})
+}
+
+// createOnBase makes a layer that stands on a subvolume, or on a copy of a directory.
+func (l *Layer) createOnBase(root int) (*Layer, error) {
+	base, err := l.base(root)
+	if err != nil {
+		return nil, err
+	}
+	if base == "" {
+		return l.create(root, l.fill)
+	}
+	l.meta.Parents = []string{base}
+	n, err := l.create(root, l.fill)
+	if err != nil { // unless it was the base's last user, and has freed it
+		b := Layer{root: l.root, meta: Meta{Key: base}}
+		err = errors.Join(err, b.undo(root))
+	}
+	return n, err
 }
 
 // base copies a directory, which is not a subvolume but on the same btrfs, to a
@@ -180,24 +199,23 @@ func (l *Layer) base(root int) (string, error) {
 }
 
 func (r *Root) fillBase(from, dir int) error {
-	if err := btrfs.Create(dir, dataDir); err != nil {
+	if err := btrfs.Create(dir, volumeDir); err != nil {
 		return fmt.Errorf("create subvolume: %w", err)
 	}
 	r.did("create subvolume")
-	to, err := openDir(dir, dataDir)
+	to, err := openDir(dir, volumeDir)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(to)
-	if _, err := copyTree(from, to); err != nil {
+	if _, err := copyTree(from, to, r.did); err != nil {
 		return err
 	}
-	r.did("copy base")
 	return btrfs.SetReadOnly(to, true)
 }
 
 func (l *Layer) btrfsMounts() []specs.Mount {
-	return []specs.Mount{{Destination: "/", Type: "bind", Source: l.full() + "/" + dataDir, Options: []string{"bind"}}}
+	return []specs.Mount{{Destination: "/", Type: "bind", Source: l.full() + "/" + volumeDir, Options: []string{"bind"}}}
 }
 
 // destroy deletes the subvolume name in the directory dir, which holds nothing else
@@ -242,7 +260,7 @@ func (r *Root) moveUp(fd int, c btrfs.Child, dir int) error {
 	if err := btrfs.SetReadOnly(sub, false); err != nil {
 		return err
 	}
-	err = unix.Renameat(in, c.Name, dir, newKey())
+	err = unix.Renameat(in, c.Name, dir, newKey(false))
 	r.did("move subvolume")
 	return err
 }

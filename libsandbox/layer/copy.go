@@ -1,14 +1,9 @@
 package layer
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"strconv"
 
 	"golang.org/x/sys/unix"
-
-	"adl.run/adl-runtime/libsandbox/internal/kernel"
 )
 
 // CopyStats is what a copy was.
@@ -39,14 +34,11 @@ func (l *Layer) Copy() (*Layer, CopyStats, error) {
 	defer u.close()
 	var stats CopyStats
 	_, err = n.create(u.root, func(root, dir int) error {
-		src, err := openDir(root, l.path()+"/"+upperDir)
+		src, err := openDir(root, l.path()+"/"+inLayer(l.meta.Key, upperDir))
 		if err != nil {
 			return fmt.Errorf("layer %s: %w", l.meta.Key, err)
 		}
 		defer unix.Close(src)
-		if err := n.mkdirIn(dir, dataDir); err != nil {
-			return err
-		}
 		if err := n.mkdirIn(dir, upperDir); err != nil {
 			return err
 		}
@@ -55,10 +47,9 @@ func (l *Layer) Copy() (*Layer, CopyStats, error) {
 			return err
 		}
 		defer unix.Close(dst)
-		if stats, err = copyTree(src, dst); err != nil {
+		if stats, err = copyTree(src, dst, n.root.did); err != nil {
 			return err
 		}
-		n.root.did("copy upper")
 		return n.commit(root)
 	})
 	if err != nil {
@@ -70,6 +61,7 @@ func (l *Layer) Copy() (*Layer, CopyStats, error) {
 // copier copies a tree of any depth with a handful of descriptors; see walk.
 type copier struct {
 	src, dst int // the directories at hand
+	did      func(string)
 	levels   []copyLevel
 	stats    CopyStats
 	links    links
@@ -87,16 +79,22 @@ type copyLevel struct {
 
 // copyTree copies what is in the directory src, and its attributes, to the empty
 // directory dst.
-func copyTree(src, dst int) (CopyStats, error) {
-	c := copier{src: -1, dst: -1}
-	c.links.init(dst)
+func copyTree(src, dst int, did func(string)) (CopyStats, error) {
+	c := copier{src: -1, dst: -1, did: did, links: links{top: dst, dir: -1}}
+	defer c.close()
 	err := c.enter(src, dst, ".")
 	if err == nil {
 		err = c.content()
 	}
-	unix.Close(c.src)
-	unix.Close(c.dst)
 	return c.stats, err
+}
+
+func (c *copier) close() {
+	for _, fd := range []int{c.src, c.dst, c.links.dir} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
 }
 
 // content copies from the first level down.
@@ -153,6 +151,7 @@ func (c *copier) entry(name string) error {
 	if err := c.file(name, &st); err != nil {
 		return err
 	}
+	c.did("copy file")
 	if st.Nlink > 1 {
 		return c.links.keep(&st, c.dst, name)
 	}
@@ -240,273 +239,4 @@ func up(fd *int, above fileID) error {
 		return errMoved
 	}
 	return nil
-}
-
-// regular copies a regular file.
-func (c *copier) regular(name string) error {
-	src, st, err := kernel.OpenRegular(c.src, name)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(src)
-	dst, err := unix.Openat(c.dst, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(dst)
-	if getFlags(src)&noCowFlag != 0 { // only an empty file takes it
-		if err := setFlags(dst, noCowFlag, noCowFlag); err != nil {
-			return err
-		}
-	}
-	if st.Size > 0 {
-		if err := c.data(src, dst, st.Size); err != nil {
-			return err
-		}
-	}
-	if err := c.dress(name, st); err != nil {
-		return err
-	}
-	return c.copyFlags(src, dst, st.Nlink > 1)
-}
-
-// data copies or shares what is in a file.
-func (c *copier) data(src, dst int, size int64) error {
-	if !c.noShare {
-		err := unix.IoctlFileClone(dst, src)
-		if err == nil {
-			c.stats.Shared += size
-			return nil
-		}
-		if err == unix.ENOSPC || err == unix.EDQUOT || err == unix.EIO {
-			return err
-		}
-		c.noShare = true
-	}
-	for end := int64(0); end < size; {
-		start, err := unix.Seek(src, end, unix.SEEK_DATA)
-		if err == unix.ENXIO { // a hole up to the end
-			break
-		}
-		if err == nil {
-			end, err = unix.Seek(src, start, unix.SEEK_HOLE)
-		}
-		if err == nil {
-			err = c.piece(src, dst, start, min(end, size)-start)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return unix.Ftruncate(dst, size)
-}
-
-// piece copies n bytes at an offset.
-func (c *copier) piece(src, dst int, at, n int64) error {
-	for n > 0 {
-		done, err := c.some(src, dst, at, int(min(n, 1<<30)))
-		if err == nil && done == 0 {
-			err = io.ErrUnexpectedEOF // somebody writes meanwhile
-		}
-		if err != nil {
-			return err
-		}
-		at, n = at+int64(done), n-int64(done)
-		c.stats.Bytes += int64(done)
-	}
-	return nil
-}
-
-// some copies up to n bytes at an offset.
-func (c *copier) some(src, dst int, at int64, n int) (int, error) {
-	if c.buf == nil {
-		in, out := at, at
-		done, err := unix.CopyFileRange(src, &in, dst, &out, n, 0)
-		switch err {
-		case unix.EXDEV, unix.EINVAL, unix.ENOSYS, unix.EOPNOTSUPP:
-			c.buf = make([]byte, 1<<20)
-		default:
-			return done, err
-		}
-	}
-	got, err := unix.Pread(src, c.buf[:min(n, len(c.buf))], at)
-	for done := 0; err == nil && done < got; {
-		var put int
-		put, err = unix.Pwrite(dst, c.buf[done:got], at+int64(done))
-		done += max(put, 0)
-	}
-	return got, err
-}
-
-// dress gives the copy of name what st and the original say of it. The order matters: to
-// change the owner takes set-user-ID bits and capabilities away.
-func (c *copier) dress(name string, st *unix.Stat_t) error {
-	if err := unix.Fchownat(c.dst, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return fmt.Errorf("chown: %w", err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
-		if err := unix.Fchmodat(c.dst, name, st.Mode&0o7777, 0); err != nil {
-			return fmt.Errorf("chmod: %w", err)
-		}
-	}
-	to := pathOf(c.dst, name)
-	err := eachXattr(pathOf(c.src, name), func(key string, value []byte) error {
-		return unix.Lsetxattr(to, key, value, 0)
-	})
-	if err != nil {
-		return err
-	}
-	if err := setTimes(c.dst, name, st); err != nil {
-		return fmt.Errorf("times: %w", err)
-	}
-	return nil
-}
-
-// dressDir does so for the directory at hand, once all that is in it is copied.
-func (c *copier) dressDir(st *unix.Stat_t) error {
-	if err := c.dress(".", st); err != nil {
-		return err
-	}
-	return c.copyFlags(c.src, c.dst, false)
-}
-
-// pathOf is a path to name in the directory dir, which is followed up to name.
-func pathOf(dir int, name string) string { return "/proc/self/fd/" + strconv.Itoa(dir) + "/" + name }
-
-// Flags of chattr(1), from linux/fs.h.
-const (
-	lockedFlags = 0x10 | 0x20 // immutable, append-only
-	noCowFlag   = 0x800000
-	// userFlags are those that a user sets and that mean the same on every filesystem:
-	// also synchronous, no dump, no atime, secure deletion, undeletable, compressed and
-	// not, journalled data, no tail, synchronous directory, top directory.
-	userFlags = lockedFlags | noCowFlag | 0x1 | 0x2 | 0x4 | 0x8 | 0x40 | 0x80 | 0x400 | 0x4000 | 0x8000 | 0x10000 | 0x20000
-)
-
-// copyFlags copies the flags of a regular file or directory. Locked flags of a file with
-// more links to come wait until those are made.
-func (c *copier) copyFlags(src, dst int, more bool) error {
-	flags := getFlags(src) & userFlags
-	if more && flags&lockedFlags != 0 {
-		c.links.lock(src, flags)
-		flags &^= lockedFlags
-	}
-	return setFlags(dst, flags, userFlags)
-}
-
-// getFlags returns no flags where the filesystem has none.
-func getFlags(fd int) uint32 {
-	flags, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
-	if err != nil {
-		return 0
-	}
-	return flags
-}
-
-// setFlags makes those in mask the ones in flags.
-func setFlags(fd int, flags, mask uint32) error {
-	was := getFlags(fd)
-	now := was&^mask | flags&mask
-	if now == was {
-		return nil
-	}
-	err := unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(now))
-	if err != nil {
-		return fmt.Errorf("set flags %#x: %w", now, err)
-	}
-	return nil
-}
-
-// links are the files with more than one link. Each has another one in a directory of
-// its own until all are copied: the first copy may be at a path that is too long to
-// name.
-type links struct {
-	top   int // the top of the copy
-	dir   int // the directory, -1 while there is none
-	name  string
-	left  map[fileID]uint64 // links that are not copied yet
-	locks map[fileID]uint32 // flags to set at the end
-}
-
-func (k *links) init(top int) { *k = links{top: top, dir: -1} }
-
-func nameOf(id fileID) string {
-	return strconv.FormatUint(id.dev, 16) + "-" + strconv.FormatUint(id.ino, 16)
-}
-
-func idOf(st *unix.Stat_t) fileID { return fileID{uint64(st.Dev), st.Ino} }
-
-// link makes another link to a file that has been copied already.
-func (k *links) link(st *unix.Stat_t, dst int, name string) (bool, error) {
-	id := idOf(st)
-	left, ok := k.left[id]
-	if !ok {
-		return false, nil
-	}
-	k.left[id]--
-	if left == 1 && k.locks[id] == 0 {
-		// The last one is moved, because one more could be too many (EMLINK).
-		return true, unix.Renameat(k.dir, nameOf(id), dst, name)
-	}
-	return true, unix.Linkat(k.dir, nameOf(id), dst, name, 0)
-}
-
-// keep remembers a file that was copied and has more links.
-func (k *links) keep(st *unix.Stat_t, dst int, name string) error {
-	if k.dir < 0 {
-		if err := k.make(); err != nil {
-			return err
-		}
-	}
-	id := idOf(st)
-	k.left[id] = uint64(st.Nlink) - 1
-	return unix.Linkat(dst, name, k.dir, nameOf(id), 0)
-}
-
-func (k *links) make() (err error) {
-	k.left = make(map[fileID]uint64)
-	k.name = ".links-" + newKey()
-	if err = unix.Mkdirat(k.top, k.name, 0o700); err != nil {
-		return err
-	}
-	k.dir, err = openDir(k.top, k.name)
-	return err
-}
-
-// lock remembers flags that forbid further links.
-func (k *links) lock(src int, flags uint32) {
-	if id, err := identify(src); err == nil {
-		if k.locks == nil {
-			k.locks = make(map[fileID]uint32)
-		}
-		k.locks[id] = flags
-	}
-}
-
-// finish removes the directory.
-func (k *links) finish() error {
-	if k.dir < 0 {
-		return nil
-	}
-	defer unix.Close(k.dir)
-	for id := range k.left {
-		if err := k.drop(id); err != nil {
-			return fmt.Errorf("links: %w", err)
-		}
-	}
-	k.dir = -1
-	return unix.Unlinkat(k.top, k.name, unix.AT_REMOVEDIR)
-}
-
-func (k *links) drop(id fileID) error {
-	flags := k.locks[id]
-	if flags == 0 {
-		return gone(unix.Unlinkat(k.dir, nameOf(id), 0))
-	}
-	fd, _, err := kernel.OpenRegular(k.dir, nameOf(id))
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	return errors.Join(unix.Unlinkat(k.dir, nameOf(id), 0), setFlags(fd, flags, userFlags))
 }

@@ -165,7 +165,7 @@ func TestBtrfsBaseHidesMounts(t *testing.T) {
 	f.check(unix.Mount("tmpfs", at, "tmpfs", 0, ""))
 	l := f.new()
 	f.check(unix.Unmount(at, 0))
-	sameTree(t, "the layer", below, look(t, filepath.Join(l.full(), dataDir), true))
+	sameTree(t, "the layer", below, look(t, written(l), true))
 	sameTree(t, "the lower directory", below, look(t, f.lower, true))
 }
 

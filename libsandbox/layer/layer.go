@@ -69,24 +69,10 @@ func (r *Root) New(c *Config) (*Layer, error) {
 	if l.meta.Lowers, err = l.lowers(u.root, c); err != nil {
 		return nil, err
 	}
-	if c.Driver != Btrfs || len(c.Parents) > 0 {
-		return l.create(u.root, l.fill)
+	if c.Driver == Btrfs && len(c.Parents) == 0 {
+		return l.createOnBase(u.root)
 	}
-	base, err := l.base(u.root)
-	if err != nil {
-		return nil, err
-	}
-	if base != "" {
-		l.meta.Parents = []string{base}
-	}
-	n, err := l.create(u.root, l.fill)
-	if err != nil && base != "" {
-		b := Layer{root: r, meta: Meta{Key: base}}
-		if err2 := b.undo(u.root); !errors.Is(err2, ErrInUse) {
-			err = errors.Join(err, err2)
-		}
-	}
-	return n, err
+	return l.create(u.root, l.fill)
 }
 
 // suits refuses what the filesystem of the root cannot do.
@@ -135,7 +121,7 @@ func (l *Layer) lowers(root int, c *Config) ([]Lower, error) {
 	if len(c.Parents) == 0 {
 		all := make([]Lower, len(c.Lowers))
 		for i, path := range c.Lowers {
-			all[i] = Lower{Path: filepath.Clean(path)}
+			all[i] = Lower{Path: path}
 			if err := all[i].find(); err != nil {
 				return nil, fmt.Errorf("lowers[%d] %w", i, err)
 			}
@@ -150,7 +136,7 @@ func (l *Layer) lowers(root int, c *Config) ([]Lower, error) {
 		return nil, fmt.Errorf("layer %s: %w: it is of another driver", top.Key, ErrInvalidName)
 	}
 	for i, path := range c.Lowers {
-		if len(c.Lowers) != len(top.Lowers) || filepath.Clean(path) != top.Lowers[i].Path {
+		if len(c.Lowers) != len(top.Lowers) || path != top.Lowers[i].Path {
 			return nil, fmt.Errorf("lowers: %w: layer %s stands on others", ErrLowerChanged, top.Key)
 		}
 	}
@@ -291,7 +277,7 @@ func (l *Layer) fill(root, dir int) error {
 // mkdir finds a key that is free and makes the directory.
 func (l *Layer) mkdir(root int) error {
 	for range 100 {
-		l.meta.Key = newKey()
+		l.meta.Key = newKey(l.meta.Size > 0)
 		if taken, err := l.taken(root); taken || err != nil {
 			if err != nil {
 				return err
@@ -358,10 +344,6 @@ func (r *Root) Load(key string) (*Layer, error) {
 // In the values of lowerdir, upperdir and workdir a backslash, a colon and a comma
 // have a backslash before them, as mount(2) and the option lowerdir of fsconfig(2)
 // want it; lowerdir+ takes one directory as it is.
-//
-// On ext4 the kernel lets a process with CAP_SYS_RESOURCE exceed a limit, and overlayfs
-// writes with the capabilities of whoever mounted it: a layer with a Size there is to be
-// mounted without that capability in effect.
 func (l *Layer) Mounts() []specs.Mount {
 	if l.meta.Driver == Btrfs {
 		return l.btrfsMounts()

@@ -82,10 +82,14 @@ func (s *imageSet) close() {
 	}
 }
 
-// filesystem returns an empty directory on a filesystem of the type fs.
+// filesystem returns an empty directory on a filesystem of the type fs; "disk" is
+// whatever temporary files are on.
 func filesystem(tb testing.TB, fs string) string {
 	tb.Helper()
 	needRoot(tb)
+	if fs == "disk" {
+		return tb.TempDir()
+	}
 	images.mu.Lock()
 	defer images.mu.Unlock()
 	i := images.made[fs]

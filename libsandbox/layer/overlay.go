@@ -11,19 +11,16 @@ import (
 
 // fillOverlay makes the directories of an overlay layer.
 func (l *Layer) fillOverlay(_, dir int) error {
-	if err := l.mkdirIn(dir, dataDir); err != nil {
-		return err
-	}
 	if err := l.limit(dir); err != nil {
 		return err
 	}
-	if err := l.mkdirIn(dir, workDir); err != nil {
-		return err
+	upper := inLayer(l.meta.Key, upperDir)
+	for _, name := range []string{inLayer(l.meta.Key, workDir), upper} {
+		if err := l.mkdirIn(dir, name); err != nil {
+			return err
+		}
 	}
-	if err := l.mkdirIn(dir, upperDir); err != nil {
-		return err
-	}
-	if err := dressRoot(l.below(), dir, upperDir); err != nil {
+	if err := dressRoot(l.below(), dir, upper); err != nil {
 		return fmt.Errorf("attributes of %s: %w", l.below(), err)
 	}
 	l.root.did("dress upper")
@@ -47,7 +44,9 @@ func (l *Layer) below() string {
 }
 
 // upper is the path of what layer key has written.
-func (r *Root) upper(key string) string { return r.dir + "/" + layersDir + "/" + key + "/" + upperDir }
+func (r *Root) upper(key string) string {
+	return r.dir + "/" + layersDir + "/" + key + "/" + inLayer(key, upperDir)
+}
 
 // dressRoot gives the directory name in dir the owner, mode, extended attributes and
 // times of the directory from: the root of an overlay shows those of its top layer.
@@ -58,8 +57,10 @@ func dressRoot(from string, dir int, name string) error {
 	if err := unix.Stat(from, &st); err != nil {
 		return err
 	}
-	if err := unix.Fchownat(dir, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return fmt.Errorf("chown: %w", err)
+	if int(st.Uid) != unix.Geteuid() || int(st.Gid) != unix.Getegid() {
+		if err := unix.Fchownat(dir, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return fmt.Errorf("chown: %w", err)
+		}
 	}
 	if err := unix.Fchmodat(dir, name, st.Mode&0o7777, 0); err != nil {
 		return fmt.Errorf("chmod: %w", err)
@@ -105,8 +106,8 @@ func (l *Layer) overlayMounts() []specs.Mount {
 	}
 	options := []string{
 		"lowerdir=" + lower.String(),
-		"upperdir=" + escape(l.full()+"/"+upperDir),
-		"workdir=" + escape(l.full()+"/"+workDir),
+		"upperdir=" + escape(l.root.upper(l.meta.Key)),
+		"workdir=" + escape(l.full()+"/"+inLayer(l.meta.Key, workDir)),
 		// Without it each unmount writes the whole filesystem of the layers back. In
 		// return the work directory can never be mounted again.
 		"volatile",

@@ -18,10 +18,11 @@ func (r *Root) remove(root int, key string, w *walk) error {
 	}
 	defer unix.Close(dir)
 	m, err := readMeta(root, trashDir+"/"+key, key)
-	if err == nil && len(m.Parents) > 0 { // who moved it here may not have got so far
-		err = r.release(root, m.Parents, layerUser+key)
+	if err != nil { // whatever it was a user of, a collection finds out
+		m = &Meta{Key: key}
 	}
-	if err != nil && err != errRemains {
+	// Who moved it here may not have got so far.
+	if err := r.release(root, m.Parents, layerUser+key); err != nil {
 		return err
 	}
 	if r.memory {
@@ -31,6 +32,7 @@ func (r *Root) remove(root int, key string, w *walk) error {
 		}
 		r.did("unmount data")
 	}
+	w.did = r.did
 	if err := r.removeData(dir, w); err != nil {
 		return err
 	}
@@ -67,7 +69,6 @@ func (r *Root) removeData(dir int, w *walk) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-			r.did("delete " + name)
 		}
 		if !again {
 			return nil
@@ -110,7 +111,7 @@ func readNames(fd int, buf []byte) ([]string, error) {
 			continue
 		}
 		if err != nil || n <= 0 {
-			return nil, err
+			return nil, gone(err) // a directory that is deleted has no names
 		}
 		// A block of nothing but . and .. is not the end.
 		if _, _, names := unix.ParseDirent(buf[:n], -1, nil); len(names) > 0 {
@@ -136,6 +137,7 @@ type walk struct {
 	fd     int // the directory at hand
 	levels []level
 	buf    []byte
+	did    func(string)
 	// pause, where it is set, is called after each file. Its error ends the walk.
 	pause func() error
 }
@@ -163,12 +165,11 @@ func (w *walk) removeAll(dir int, name string) error {
 	if err := w.enter(dir, name); err != nil {
 		return gone(err)
 	}
-	err = w.removeContent()
-	unix.Close(w.fd)
-	if err == nil {
-		err = w.rmdir(dir, name)
+	defer func() { unix.Close(w.fd) }()
+	if err := w.removeContent(); err != nil {
+		return err
 	}
-	return err
+	return w.rmdir(dir, name)
 }
 
 // gone is nil where err says that there is no such file.
@@ -269,6 +270,7 @@ func (w *walk) rmdir(dir int, name string) error {
 }
 
 func (w *walk) deleted(err error) error {
+	w.did("delete")
 	if err == nil && w.pause != nil {
 		return w.pause()
 	}
@@ -292,12 +294,4 @@ func (w *walk) force(dir int, name string, flags int) error {
 		unix.Close(fd)
 	}
 	return unix.Unlinkat(dir, name, flags)
-}
-
-// clearFlags makes a file neither immutable nor append-only.
-func clearFlags(fd int) {
-	flags, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
-	if err == nil && flags&lockedFlags != 0 {
-		_ = unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(flags&^lockedFlags))
-	}
 }

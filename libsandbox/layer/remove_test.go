@@ -74,7 +74,7 @@ func TestDeepSubvolumes(t *testing.T) {
 	needRoot(t)
 	f := newFixture(t, &kind{fs: "btrfs", config: Config{Driver: Btrfs}})
 	l := f.new()
-	path := filepath.Join(l.full(), dataDir)
+	path := written(l)
 	var readOnly []string
 	for i := range 60 {
 		path = filepath.Join(path, "sub")
@@ -129,7 +129,7 @@ func TestEmptyWhileWritten(t *testing.T) {
 	needRoot(t)
 	f := newFixture(t, &kinds()[1])
 	bystander := f.new()
-	f.check(os.WriteFile(filepath.Join(bystander.full(), upperDir, "file"), nil, 0o600))
+	f.check(os.WriteFile(filepath.Join(written(bystander), "file"), nil, 0o600))
 	l := f.new()
 	upper := f.root.upper(l.Key())
 	const n = 200
@@ -165,7 +165,7 @@ func TestEmptyWhileWritten(t *testing.T) {
 	close(stop)
 	attackers.Wait()
 	f.empty()
-	if _, err := os.Stat(filepath.Join(bystander.full(), upperDir, "file")); err != nil {
+	if _, err := os.Stat(filepath.Join(written(bystander), "file")); err != nil {
 		t.Errorf("another layer: %v", err)
 	}
 	f.check(bystander.Discard())

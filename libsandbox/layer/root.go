@@ -20,9 +20,10 @@ const (
 	lockFile  = "lock" // in the trash
 	metaFile  = "layer.json"
 	usersDir  = "users"
-	dataDir   = "data" // what is limited, or is a subvolume
-	upperDir  = dataDir + "/upper"
-	workDir   = dataDir + "/work"
+	upperDir  = "upper"
+	workDir   = "work"
+	dataDir   = "data" // has the two of a layer with a limit
+	volumeDir = "root" // a subvolume
 	memoryDir = "memory"
 )
 
@@ -156,15 +157,9 @@ func (r *Root) lock(how int) (int, error) {
 	return fd, nil
 }
 
-// makeAll makes the directory path for its owner only, and those above it for all.
+// makeAll makes the directory path for its owner only.
 func makeAll(path string) error {
-	err := unix.Mkdir(path, 0o700)
-	if err == unix.ENOENT {
-		if err = makeParents(filepath.Dir(path)); err == nil {
-			err = unix.Mkdir(path, 0o700)
-		}
-	}
-	if err != nil && err != unix.EEXIST {
+	if err := mkdirAll(path, 0o700); err != nil {
 		return fmt.Errorf("mkdir %s: %w", path, err)
 	}
 	// Uppers would inherit it, and show it to their containers.
@@ -172,11 +167,12 @@ func makeAll(path string) error {
 	return nil
 }
 
-func makeParents(path string) error {
-	err := unix.Mkdir(path, 0o755)
+// mkdirAll makes a directory, and those above it for all to see.
+func mkdirAll(path string, mode uint32) error {
+	err := unix.Mkdir(path, mode)
 	if err == unix.ENOENT {
-		if err = makeParents(filepath.Dir(path)); err == nil {
-			err = unix.Mkdir(path, 0o755)
+		if err = mkdirAll(filepath.Dir(path), 0o755); err == nil {
+			err = unix.Mkdir(path, mode)
 		}
 	}
 	if err == unix.EEXIST {
@@ -234,11 +230,25 @@ func (r *Root) suitable(root int, d Driver) error {
 	return nil
 }
 
-// newKey returns 16 hexadecimal digits at random.
-func newKey() string {
+// newKey returns 16 hexadecimal digits at random. The first is 8 or higher for a layer
+// with a limit: what stands on a layer has its key, and needs to know where the upper
+// directory is without reading its layer.json.
+func newKey(limited bool) string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails
+	b[0] &^= 0x80
+	if limited {
+		b[0] |= 0x80
+	}
 	return hex.EncodeToString(b[:])
+}
+
+// inLayer is where the layer key has name, its upper or work directory.
+func inLayer(key, name string) string {
+	if key[0] >= '8' {
+		return dataDir + "/" + name
+	}
+	return name
 }
 
 func checkKey(key string) error {

@@ -9,11 +9,14 @@ import (
 	"adl.run/adl-runtime/libsandbox/internal/kernel/quota"
 )
 
-// limit makes what will be in the data directory of a new layer, in dir, no larger
-// than Size.
+// limit makes the data directory of a new layer, in dir, which can hold no more than
+// Size. Without a limit there is none.
 func (l *Layer) limit(dir int) error {
 	if l.meta.Size == 0 {
 		return nil
+	}
+	if err := l.mkdirIn(dir, dataDir); err != nil {
+		return err
 	}
 	if l.root.memory {
 		return l.root.tmpfs(dir, dataDir, l.meta.Size)
@@ -71,7 +74,7 @@ func (l *Layer) taken(root int) (bool, error) {
 
 // unlimit forgets the limit of a layer that is deleted.
 func (r *Root) unlimit(root int, m *Meta) error {
-	if r.memory || m == nil || m.Size == 0 {
+	if r.memory || m.Size == 0 {
 		return nil
 	}
 	if err := quota.Limit(root, project(m.Key), 0, 0); err != nil {

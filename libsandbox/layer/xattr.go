@@ -23,15 +23,24 @@ func eachXattr(path string, f func(name string, value []byte) error) error {
 	if err != nil {
 		return fmt.Errorf("list xattrs: %w", err)
 	}
-	value := make([]byte, 64<<10) // XATTR_SIZE_MAX
 	for name := range bytes.SplitSeq(bytes.TrimSuffix(list[:n], []byte{0}), []byte{0}) {
-		n, err := unix.Lgetxattr(path, string(name), value)
+		value, err := getXattr(path, string(name))
 		if err == nil {
-			err = f(string(name), value[:n])
+			err = f(string(name), value)
 		}
 		if err != nil {
 			return fmt.Errorf("xattr %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+func getXattr(path, name string) ([]byte, error) {
+	value := make([]byte, 256)
+	n, err := unix.Lgetxattr(path, name, value)
+	if err == unix.ERANGE {
+		value = make([]byte, 64<<10) // XATTR_SIZE_MAX
+		n, err = unix.Lgetxattr(path, name, value)
+	}
+	return value[:max(n, 0)], err
 }

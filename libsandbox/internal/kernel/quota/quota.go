@@ -81,7 +81,8 @@ func Taken(fd int, id uint32) (bool, error) {
 }
 
 // Limit sets how many bytes, rounded up to 1024, and how many files a project may hold;
-// 0 is no limit. On ext4, but not on XFS, whoever has CAP_SYS_RESOURCE may exceed it.
+// 0 is no limit. On ext4, but not on XFS, whoever has CAP_SYS_RESOURCE may exceed it;
+// overlayfs writes without that capability.
 func Limit(fd int, id uint32, size, files int64) error {
 	l := limits{hard: uint64((size + block - 1) / block), inodeHard: uint64(files), valid: setLimits}
 	return quotactl(fd, setQuota, id, unsafe.Pointer(&l))
