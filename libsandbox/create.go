@@ -18,6 +18,7 @@ import (
 	"adl.run/adl-runtime/libsandbox/internal/compile"
 	"adl.run/adl-runtime/libsandbox/internal/engine"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/libsandbox/layer"
 	"adl.run/adl-runtime/libsandbox/security/seccomp"
 	"adl.run/adl-runtime/spec"
 )
@@ -48,6 +49,12 @@ type CreateOptions struct {
 	// SystemdCgroup has systemd make the cgroup, as a unit: linux.cgroupsPath is then
 	// slice:prefix:name, and annotations org.systemd.property.NAME are its properties.
 	SystemdCgroup bool
+	// Layer is the writable layer; nil is what the annotations say.
+	Layer *LayerOptions
+
+	like    *layerRecord // of a fork: the layer of the container that it is of
+	parents []string     // the layers that it begins as
+	size    int64        // and the limit on its own
 }
 
 // Create makes a container whose process waits for Start.
@@ -64,7 +71,13 @@ func (s *Store) Run(ctx context.Context, id string, b *spec.Bundle, o *CreateOpt
 // Listing returns the program that would make the container, as text. It makes
 // nothing.
 func (s *Store) Listing(id string, b *spec.Bundle, o *CreateOptions) (string, error) {
+	if o == nil {
+		o = &CreateOptions{}
+	}
 	c := &creation{id: id, bundle: b, o: o, wait: true}
+	if err := c.planLayer(s.root); err != nil {
+		return "", err
+	}
 	if err := c.compile(); err != nil {
 		return "", err
 	}
@@ -80,10 +93,14 @@ type creation struct {
 	sb     *Sandbox
 	entry  *entry
 	cgroup *cgroup.Cgroup
+	plan   *layerPlan   // nil for no layer
+	layer  *layer.Layer // nil for none
+	reset  *resetting   // nil for a new container
 	init   *compile.Init
 	filter *seccomp.Filter // nil for none
 	child  *engine.Child
-	first  int // the pid of the process that was started
+	files  []fileID // init's descriptors, with a layer
+	first  int      // the pid of the process that was started
 	undo   cleanup
 }
 
@@ -134,6 +151,12 @@ func (o *CreateOptions) check(p *specs.Process, wait bool) error {
 }
 
 func (c *creation) run(ctx context.Context) error {
+	if err := c.planLayer(c.sb.store.root); err != nil {
+		return err
+	}
+	if err := c.makeLayer(); err != nil {
+		return err
+	}
 	if err := c.compile(); err != nil {
 		return err
 	}
@@ -149,7 +172,13 @@ func (c *creation) run(ctx context.Context) error {
 	if err := c.cgroup.CreateUnified(); err != nil {
 		return err
 	}
-	if err := c.start(); err != nil {
+	var fds descriptors
+	defer fds.close()
+	opts, err := c.options(&fds)
+	if err != nil {
+		return err
+	}
+	if err := c.start(opts); err != nil {
 		return err
 	}
 	c.step("started")
@@ -157,7 +186,7 @@ func (c *creation) run(ctx context.Context) error {
 	if err := c.prepare(); err != nil {
 		return c.explain(err)
 	}
-	err := c.follow(ctx)
+	err = c.follow(ctx)
 	c.step("followed")
 	return err
 }
@@ -183,11 +212,13 @@ func (c *creation) step(name string) {
 // compile plans the cgroup and compiles the spec.
 func (c *creation) compile() (err error) {
 	s := c.bundle.Spec
-	c.cgroup, err = cgroup.Prepare(&cgroup.Options{
-		ID: c.id, Path: s.Linux.CgroupsPath, Resources: s.Linux.Resources, Systemd: c.o.SystemdCgroup, Annotations: s.Annotations,
-	})
-	if err != nil {
-		return err
+	if c.reset == nil {
+		c.cgroup, err = cgroup.Prepare(&cgroup.Options{
+			ID: c.id, Path: s.Linux.CgroupsPath, Resources: s.Linux.Resources, Systemd: c.o.SystemdCgroup, Annotations: s.Annotations,
+		})
+		if err != nil {
+			return err
+		}
 	}
 	facts, err := gather(c.bundle, c.cgroup)
 	if err != nil {
@@ -201,10 +232,11 @@ func (c *creation) compile() (err error) {
 		return err
 	}
 	facts.Seccomp = filterFact(c.filter)
+	facts.Layer = c.layerFact()
 	if store != nil && store.facts != nil {
 		store.facts(facts)
 	}
-	opts := &compile.Options{ExtraFiles: len(c.o.ExtraFiles), Listen: c.wait, NoPivot: c.o.NoPivot}
+	opts := &compile.Options{ExtraFiles: len(c.o.ExtraFiles), Listen: c.wait, NoPivot: c.o.NoPivot, Again: c.reset != nil}
 	if !c.o.NoNewKeyring {
 		opts.Keyring = keyringName(c.id)
 	}
@@ -235,6 +267,10 @@ func (c *creation) record() error {
 
 		NoNewKeyring: c.o.NoNewKeyring,
 	}
+	if c.plan != nil {
+		r.Layer = &c.plan.rec
+		r.Layer.ConsoleSocket, r.Layer.PidFile = c.o.ConsoleSocket, c.o.PidFile
+	}
 	if c.init.Umount {
 		r.RootMount = kernel.MountID(r.Rootfs)
 	}
@@ -246,13 +282,7 @@ func (c *creation) record() error {
 }
 
 // start starts init.
-func (c *creation) start() error {
-	var fds descriptors
-	defer fds.close()
-	opts, err := c.options(&fds)
-	if err != nil {
-		return err
-	}
+func (c *creation) start(opts *engine.Options) (err error) {
 	if c.sb.store.tamper != nil {
 		c.sb.store.tamper(c.init.Program)
 	}
@@ -271,7 +301,9 @@ func (c *creation) start() error {
 // kill ends everything of a creation that failed.
 func (c *creation) kill() {
 	_ = unix.Kill(c.child.Pid, unix.SIGKILL)
-	_ = c.cgroup.Claimed().Kill()
+	if c.reset == nil { // after which nobody may be born in it
+		_ = c.cgroup.Claimed().Kill()
+	}
 	reap(c.child.Pid)
 	c.child.Close()
 	reap(-c.first) // the group of a child that init's parent has not told of
@@ -381,7 +413,7 @@ func (c *creation) barrier(ctx context.Context, r engine.Record) error {
 
 // created publishes the container.
 func (c *creation) created(ctx context.Context) (err error) {
-	if err := c.sb.writeInit(c.entry, c.child); err != nil {
+	if err := c.writeInit(); err != nil {
 		return err
 	}
 	r := &c.sb.rec
@@ -396,7 +428,9 @@ func (c *creation) created(ctx context.Context) (err error) {
 		if err := writePidFile(c.o.PidFile, r.Init.Pid); err != nil {
 			return err
 		}
-		c.undo.add(func() { os.Remove(c.o.PidFile) })
+		if c.reset == nil {
+			c.undo.add(func() { os.Remove(c.o.PidFile) })
+		}
 	}
 	if c.o.PidfdSocket != "" {
 		if err := c.sendPidfd(); err != nil {

@@ -55,6 +55,9 @@ func (sb *Sandbox) destroy(ctx context.Context, e *entry) error {
 	if err := cg.Destroy(); err != nil {
 		return err
 	}
+	if err := sb.dropLayers(e); err != nil {
+		return err
+	}
 	if h := sb.rec.Hooks; h != nil {
 		warnHooks(ctx, "poststop", h.Poststop, sb.rec.hookState(specs.StateStopped, 0))
 	}

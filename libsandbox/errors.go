@@ -21,6 +21,8 @@ var (
 	ErrCgroup = errors.New("no such cgroup of the container")
 	// ErrNotCreated: only a created container can be started.
 	ErrNotCreated = errors.New("container is not in the created state")
+	// ErrNoLayer: the container was made without a writable layer.
+	ErrNoLayer = errors.New("container has no layer")
 	// ErrRunning: the container has to be stopped first.
 	ErrRunning = errors.New("container is not stopped")
 )

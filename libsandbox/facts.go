@@ -20,23 +20,12 @@ import (
 
 // gather finds out what the compiler has to know.
 func gather(b *spec.Bundle, cg *cgroup.Cgroup) (*compile.Facts, error) {
-	major, minor, err := kernel.Version()
+	f, err := kernelFacts()
 	if err != nil {
 		return nil, err
 	}
-	release := major<<16 | minor
-	if release < 5<<16|10 {
-		return nil, fmt.Errorf("kernel %d.%d is too old: adl-runtime needs 5.10", major, minor)
-	}
-	f := &compile.Facts{
-		MountSetattr:  release >= 5<<16|12,
-		CloneDetached: release >= 6<<16|15,
-		Ignored:       kernel.IgnoredSignals(),
-		TimerSlack:    kernel.TimerSlack(),
-		Root:          b.Rootfs(),
-		Tasks:         cg.TasksFiles(),
-		CgroupEntered: cg.Enters(),
-	}
+	f.Ignored, f.TimerSlack = kernel.IgnoredSignals(), kernel.TimerSlack()
+	f.Root, f.Tasks, f.CgroupEntered = b.Rootfs(), cg.TasksFiles(), cg.Enters()
 	if err := checkLabels(b.Spec.Process); err != nil {
 		return nil, err
 	}
@@ -63,6 +52,23 @@ func gather(b *spec.Bundle, cg *cgroup.Cgroup) (*compile.Facts, error) {
 	}
 	f.Home = home(b.Rootfs(), b.Spec.Process)
 	return f, nil
+}
+
+// kernelFacts are those that follow from the kernel's version.
+func kernelFacts() (*compile.Facts, error) {
+	major, minor, err := kernel.Version()
+	if err != nil {
+		return nil, err
+	}
+	release := major<<16 | minor
+	if release < 5<<16|10 {
+		return nil, fmt.Errorf("kernel %d.%d is too old: adl-runtime needs 5.10", major, minor)
+	}
+	return &compile.Facts{
+		MountSetattr:   release >= 5<<16|12,
+		LowerdirAppend: release >= 6<<16|8,
+		CloneDetached:  release >= 6<<16|15,
+	}, nil
 }
 
 // sources looks at the sources of the bind mounts. They are paths of the host that

@@ -33,8 +33,19 @@ func (d *descriptors) close() {
 func (c *creation) options(fds *descriptors) (*engine.Options, error) {
 	o := &engine.Options{Name: "adl-init", Cloneflags: c.init.Cloneflags, Named: map[string]int{}}
 	var err error
-	if o.Files, err = openFiles(fds, c.o.Stdin, c.o.Stdout, c.o.Stderr, c.o.ExtraFiles); err != nil {
+	if c.reset != nil {
+		o.Files, err = c.reset.openFiles(fds)
+	} else {
+		o.Files, err = openFiles(fds, c.o.Stdin, c.o.Stdout, c.o.Stderr, c.o.ExtraFiles)
+	}
+	if err != nil {
 		return nil, err
+	}
+	if c.layer != nil {
+		c.files = identify(o.Files)
+	}
+	if c.reset != nil && c.reset.mount != nil {
+		o.Named[compile.FileLayer] = int(c.reset.mount.Fd())
 	}
 	for _, j := range c.init.Joins {
 		fd, err := openNamespace(&j)

@@ -34,6 +34,9 @@ func (r *record) appendJSON(b []byte) ([]byte, error) {
 	b = strconv.AppendBool(b, r.OwnPid)
 	b = append(b, `,"noNewKeyring":`...)
 	b = strconv.AppendBool(b, r.NoNewKeyring)
+	if r.Layer != nil {
+		b = r.Layer.appendJSON(append(b, `,"layer":`...))
+	}
 	if r.Hooks != nil {
 		hooks, err := json.Marshal(r.Hooks)
 		if err != nil {
@@ -49,8 +52,38 @@ func (r *initRecord) appendJSON(b []byte) []byte {
 	b = append(b, `,"image":{"dev":`...)
 	b = strconv.AppendUint(b, r.Image.Dev, 10)
 	b = append(b, `,"ino":`...)
-	b = strconv.AppendUint(b, r.Image.Ino, 10)
-	return append(b, "}}"...)
+	b = append(strconv.AppendUint(b, r.Image.Ino, 10), '}')
+	if r.Layer != "" {
+		b = appendString(append(b, `,"layer":`...), r.Layer)
+	}
+	for i, f := range r.Files {
+		b = append(b, [2]string{`,{"dev":`, `,"files":[{"dev":`}[min(1, max(0, 1-i))]...)
+		b = strconv.AppendUint(b, f.Dev, 10)
+		b = append(b, `,"ino":`...)
+		b = append(strconv.AppendUint(b, f.Ino, 10), '}')
+	}
+	if len(r.Files) > 0 {
+		b = append(b, ']')
+	}
+	return append(b, '}')
+}
+
+func (l *layerRecord) appendJSON(b []byte) []byte {
+	b = append(b, '{')
+	b = appendField(b, "root", l.Root)
+	b = appendField(b, "key", l.Key)
+	b = appendField(b, "reset", string(l.Reset))
+	b = appendField(b, "consoleSocket", l.ConsoleSocket)
+	b = appendField(b, "pidFile", l.PidFile)
+	b = append(b, `"parents":[`...)
+	for i, p := range l.Parents {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, p)
+	}
+	b = append(b, `],"memory":`...)
+	return append(strconv.AppendBool(b, l.Memory), '}')
 }
 
 func appendProcess(b []byte, p kernel.ProcessID) []byte {

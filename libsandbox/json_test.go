@@ -20,6 +20,7 @@ func TestRecordJSON(t *testing.T) {
 		Annotations: map[string]string{"k": "v", "empty": "", "<&>": "\u2028"},
 		Cgroup:      map[string]string{"": "/sys/fs/cgroup/x", "cpu": "/sys/fs/cgroup/cpu/x"},
 		RootMount:   1 << 40, OwnPid: true, NoNewKeyring: true, Arg0: "sh",
+		Layer: &layerRecord{Root: "/l", Memory: true, Key: "k", Parents: []string{"a", "b"}, Reset: ResetRestart, ConsoleSocket: "/s", PidFile: "/p"},
 		Hooks: &specs.Hooks{Poststop: []specs.Hook{{Path: "/h", Args: []string{"a"}, Timeout: &timeout}}},
 	}
 	raw, err := r.appendJSON(nil)
@@ -33,12 +34,16 @@ func TestRecordJSON(t *testing.T) {
 	if d := cmp.Diff(r, got); d != "" {
 		t.Errorf("state.json (-written +read):\n%s", d)
 	}
-	in := initRecord{kernel.ProcessID{Pid: 42, Start: 99}, engine.Image{Dev: 1, Ino: 2}}
-	var back initRecord
-	if err := spec.Unmarshal(initFile, in.appendJSON(nil), &back); err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(in, back); d != "" {
-		t.Errorf("init.json (-written +read):\n%s", d)
+	for _, in := range []initRecord{
+		{ProcessID: kernel.ProcessID{Pid: 42, Start: 99}, Image: engine.Image{Dev: 1, Ino: 2}},
+		{Layer: "0123456789abcdef", Files: []fileID{{1, 2}, {3, 4}, {5, 6}}},
+	} {
+		var back initRecord
+		if err := spec.Unmarshal(initFile, in.appendJSON(nil), &back); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(in, back); d != "" {
+			t.Errorf("init.json (-written +read):\n%s", d)
+		}
 	}
 }

@@ -44,6 +44,9 @@ func (sb *Sandbox) freeze(change func(*cgroup.Cgroup) error, allowed func(specs.
 	if err := allowed(sb.currentStatus()); err != nil {
 		return err
 	}
+	if len(e.nextLayers()) > 0 {
+		return errInterrupted()
+	}
 	cg, err := cgroup.Load(sb.rec.Cgroup)
 	if err != nil {
 		return err

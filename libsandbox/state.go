@@ -3,6 +3,7 @@ package libsandbox
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -20,6 +21,10 @@ import (
 const (
 	stateFile  = "state.json"
 	initFile   = "init.json"
+	nextFile   = "layers" // keys of layers that a reset has made; see entry.nextLayers
+	spareFile  = "spare"  // key of the layer for the next reset; see Sandbox.prepareNext
+	resetFile  = "reset"  // there while a container has no init because of a reset
+	snapDir    = "snapshots"
 	configFile = "config.json"
 	startFile  = "start.sock"
 )
@@ -46,6 +51,8 @@ type record struct {
 	ExecOp int `json:"execOp"`
 	// NoNewKeyring is as in CreateOptions: an exec does as init has done.
 	NoNewKeyring bool `json:"noNewKeyring"`
+	// Layer is nil for a container that writes to its root filesystem.
+	Layer *layerRecord `json:"layer"`
 	// Hooks are those that later commands run.
 	Hooks *specs.Hooks `json:"hooks"`
 	// Init is the first process. It is zero while the container is being made.
@@ -57,6 +64,17 @@ type initRecord struct {
 	kernel.ProcessID
 	// Image is what init executes until its start.
 	Image engine.Image `json:"image"`
+	// Layer is the key of the layer that the container is on; empty is the first one's.
+	Layer string `json:"layer"`
+	// Files are the descriptors that init was given, for the next init; nil without a
+	// layer.
+	Files []fileID `json:"files"`
+}
+
+// fileID tells one open file from another.
+type fileID struct {
+	Dev uint64 `json:"dev"`
+	Ino uint64 `json:"ino"`
 }
 
 // State is what is known of a container: the OCI state and what runc adds to it.
@@ -81,6 +99,10 @@ type Sandbox struct {
 	mu    sync.Mutex            // for Exec and what it has made
 	conf  *specs.Spec           // the stored config.json; nil until it is wanted
 	execs map[*Process]struct{} // what Exec has made and is not reaped
+	// mounted is the mount of the layer for the next reset, named by its key; nil for none.
+	mounted *os.File
+	// renewing is open while a reset starts init again; nil otherwise.
+	renewing chan struct{}
 	// killed says that all of the container's processes have been killed.
 	killed bool
 }
@@ -88,18 +110,19 @@ type Sandbox struct {
 // ID returns the container's id.
 func (sb *Sandbox) ID() string { return sb.id }
 
-// stamp tells one state.json from another of the same name.
+// stamp tells a container's files from others of the same names. A reset replaces
+// init.json.
 type stamp struct {
-	ino   uint64
-	ctime unix.Timespec
+	state, init uint64
+	ctime       unix.Timespec // of state.json
 }
 
 func stampOf(dir string) stamp {
-	var st unix.Stat_t
-	if unix.Lstat(filepath.Join(dir, stateFile), &st) != nil {
+	var state, init unix.Stat_t
+	if unix.Lstat(filepath.Join(dir, stateFile), &state) != nil || unix.Lstat(filepath.Join(dir, initFile), &init) != nil {
 		return stamp{}
 	}
-	return stamp{st.Ino, st.Ctim}
+	return stamp{state.Ino, init.Ino, state.Ctim}
 }
 
 // load fills in what is stored below dir.
@@ -137,22 +160,42 @@ func (sb *Sandbox) write(e *entry) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", stateFile, err)
 	}
-	if err := writeFile(e.join(stateFile), raw); err != nil {
-		return err
-	}
-	sb.read = stampOf(e.path)
-	return nil
+	return writeFile(e.join(stateFile), raw)
 }
 
 // writeInit completes the record of a container that is made. It is one write(2), so
 // a reader finds all of it or an empty file.
-func (sb *Sandbox) writeInit(e *entry, c *engine.Child) error {
-	id, err := kernel.Identify(c.Pid)
+func (c *creation) writeInit() error {
+	id, err := kernel.Identify(c.child.Pid)
 	if err != nil {
 		return fmt.Errorf("identify init: %w", err)
 	}
-	sb.rec.Init = initRecord{id, c.Image}
-	return writeFile(e.join(initFile), sb.rec.Init.appendJSON(nil))
+	r := initRecord{ProcessID: id, Image: c.child.Image}
+	if c.layer != nil {
+		r.Layer, r.Files = c.layer.Key(), c.files
+	}
+	c.sb.rec.Init = r
+	if c.reset != nil {
+		err = replaceFile(c.entry.join(initFile), r.appendJSON(nil))
+	} else {
+		err = writeFile(c.entry.join(initFile), r.appendJSON(nil))
+	}
+	c.sb.read = stampOf(c.entry.path)
+	return err
+}
+
+// replaceFile writes a file that readers find as it was or as it is to be.
+func replaceFile(path string, raw []byte) error {
+	tmp := path + ".new"
+	if err := writeFile(tmp, raw); err != nil {
+		_ = unix.Unlink(tmp)
+		return err
+	}
+	if err := unix.Rename(tmp, path); err != nil {
+		_ = unix.Unlink(tmp)
+		return fmt.Errorf("replace %s: %w", path, err)
+	}
+	return nil
 }
 
 // writeFile writes a new file. Not os.WriteFile, which brings the poller along.

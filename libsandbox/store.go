@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -27,6 +28,8 @@ type Store struct {
 	facts  func(*compile.Facts)
 	tamper func(*program.Program)
 	step   func(string)
+
+	background func(root string, held []*os.File) error // see Background
 }
 
 // OpenStore opens the store in directory root. The directory is made, with mode
@@ -38,6 +41,12 @@ func OpenStore(root string) (*Store, error) {
 	}
 	return &Store{root: abs}, nil
 }
+
+// Background has start delete what layers leave, which it does not wait for, instead of a
+// goroutine: for a process that ends soon. It hands it the layer root's directory, and
+// root directories that are to be closed there, where taking what is mounted on them
+// apart holds up nobody; held stay the caller's.
+func (s *Store) Background(start func(root string, held []*os.File) error) { s.background = start }
 
 // entry is an open, locked directory of a container.
 type entry struct {
@@ -230,6 +239,9 @@ func (s *Store) ForceDelete(ctx context.Context, id string) error {
 		// least the process goes, whose pid is in the other file.
 		sb.rec = record{OwnPid: true}
 		_ = readJSON(e.join(initFile), &sb.rec.Init)
+		if l := sb.rec.Init.Layer; l != "" {
+			slog.Warn("container " + id + ": its record is damaged; gc will find its layer")
+		}
 		if err := sb.killAll(); err != nil {
 			return err
 		}
@@ -240,7 +252,7 @@ func (s *Store) ForceDelete(ctx context.Context, id string) error {
 
 // remove removes the directory. The lock is held until the last moment.
 func (e *entry) remove() error {
-	for _, name := range [...]string{stateFile, initFile, configFile, startFile} {
+	for _, name := range [...]string{stateFile, initFile, configFile, startFile, nextFile, spareFile, resetFile, controlFile} {
 		_ = unix.Unlinkat(e.fd, name, 0)
 	}
 	if unix.Rmdir(e.path) == nil {

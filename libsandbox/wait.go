@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +19,7 @@ type child struct {
 	*engine.Child
 	console *os.File
 	once    sync.Once
+	reaped  atomic.Bool
 	status  unix.WaitStatus
 	err     error
 }
@@ -27,8 +29,17 @@ type child struct {
 func (c *child) reap() (unix.WaitStatus, error) {
 	c.once.Do(func() {
 		c.err = kernel.Retry(func() error { _, err := unix.Wait4(c.Pid, &c.status, 0, nil); return err })
+		c.reaped.Store(true)
 	})
 	return c.status, c.err
+}
+
+// ended says whether init has been reaped, and its status then.
+func (c *child) ended() (unix.WaitStatus, bool) {
+	if !c.reaped.Load() {
+		return 0, false
+	}
+	return c.status, true
 }
 
 // Console returns the master of the terminal of a container that was made with
@@ -43,14 +54,47 @@ func (sb *Sandbox) Console() *os.File {
 // Pid returns the pid of init as this process sees it, 0 for none.
 func (sb *Sandbox) Pid() int { return sb.rec.Init.Pid }
 
-// Wait waits for the end of init, which it reaps, and returns its status. It works
-// only in the process that made the container. Delete reaps as well.
+// Wait waits for the end of init, which it reaps, and returns its status. A reset by this
+// process is not the end. Wait works only in the process that started init. Delete reaps
+// as well.
 func (sb *Sandbox) Wait(ctx context.Context) (unix.WaitStatus, error) {
-	if sb.child == nil {
+	for {
+		c, init := sb.waited()
+		status, err := c.wait(ctx, init)
+		if err != nil || !sb.goesOn(ctx, c) {
+			return status, err
+		}
+	}
+}
+
+// waited is the init to wait for.
+func (sb *Sandbox) waited() (*child, initRecord) {
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	return sb.child, sb.rec.Init
+}
+
+// goesOn says whether there is another init in place of c, which has ended.
+func (sb *Sandbox) goesOn(ctx context.Context, c *child) bool {
+	sb.mu.Lock()
+	renewing := sb.renewing
+	sb.mu.Unlock()
+	if renewing != nil {
+		select {
+		case <-renewing:
+		case <-ctx.Done():
+		}
+	}
+	now, _ := sb.waited()
+	return now != c
+}
+
+func (c *child) wait(ctx context.Context, init initRecord) (unix.WaitStatus, error) {
+	if c == nil {
 		return 0, errors.New("wait: the container was made by another process")
 	}
 	if ctx.Done() != nil {
-		fd, err := sb.rec.Init.Open()
+		fd, err := init.Open()
 		if err != nil && !errors.Is(err, unix.ESRCH) { // ESRCH: reaped before
 			return 0, fmt.Errorf("wait: %w", err)
 		}
@@ -62,7 +106,7 @@ func (sb *Sandbox) Wait(ctx context.Context) (unix.WaitStatus, error) {
 			}
 		}
 	}
-	ws, err := sb.child.reap()
+	ws, err := c.reap()
 	if err != nil {
 		return 0, fmt.Errorf("wait: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	goruntime "runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -13,10 +14,16 @@ import (
 // console joins the caller's terminal to the container's: bytes both ways, and
 // the size. Nil is a container without a terminal; its methods then do nothing.
 type console struct {
+	line          atomic.Pointer[line]
+	host          *os.File      // the caller's terminal, for its size; nil if there is none
+	stdin, stdout *os.File      // stdin is set to raw mode if saved is not nil
+	saved         *unix.Termios // stdin's mode to go back to
+}
+
+// line is one terminal of the container's. A reset that starts its process again makes
+// another.
+type line struct {
 	master       *os.File
-	host         *os.File      // the caller's terminal, for its size; nil if there is none
-	stdin        *os.File      // set to raw mode if saved is not nil
-	saved        *unix.Termios // stdin's mode to go back to
 	exited, done chan struct{}
 }
 
@@ -36,14 +43,31 @@ func (a *app) attachConsole(master *os.File) *console {
 	if master == nil {
 		return nil
 	}
-	t := &console{master: master, stdin: a.stdin, exited: make(chan struct{}), done: make(chan struct{})}
+	t := &console{stdin: a.stdin, stdout: a.stdout}
 	if t.host = a.terminal(); t.host == a.stdin {
 		t.saved = makeRaw(a.stdin)
 	}
 	goruntime.GOMAXPROCS(goruntime.NumCPU()) // adl_entry has made it 1
+	t.open(master)
 	go t.copyIn()
-	go t.copyOut(a.stdout)
 	return t
+}
+
+// open begins to copy from another terminal.
+func (t *console) open(master *os.File) {
+	l := &line{master: master, exited: make(chan struct{}), done: make(chan struct{})}
+	t.line.Store(l)
+	go l.copyOut(t.stdout)
+}
+
+// reopen takes over another terminal of the container's in place of the one so far.
+func (t *console) reopen(master *os.File) {
+	if t == nil || master == nil || master == t.line.Load().master {
+		return
+	}
+	t.line.Load().close()
+	t.open(master)
+	t.resize()
 }
 
 // terminal is the first of stdin, stdout and stderr that is a terminal, or nil.
@@ -75,15 +99,26 @@ func (t *console) close() {
 	if t == nil {
 		return
 	}
-	close(t.exited)
-	select {
-	case <-t.done:
-	case <-time.After(drainLimit):
-	}
+	l := t.line.Load()
+	l.drain()
 	if t.saved != nil {
 		unix.IoctlSetTermios(int(t.stdin.Fd()), unix.TCSETS, t.saved)
 	}
-	t.master.Close()
+	l.master.Close()
+}
+
+// close waits for the output that is left and closes the master.
+func (l *line) close() {
+	l.drain()
+	l.master.Close()
+}
+
+func (l *line) drain() {
+	close(l.exited)
+	select {
+	case <-l.done:
+	case <-time.After(drainLimit):
+	}
 }
 
 // resize gives the container's terminal the size of the caller's.
@@ -92,7 +127,7 @@ func (t *console) resize() {
 		return
 	}
 	if ws, err := unix.IoctlGetWinsize(int(t.host.Fd()), unix.TIOCGWINSZ); err == nil {
-		unix.IoctlSetWinsize(int(t.master.Fd()), unix.TIOCSWINSZ, ws)
+		unix.IoctlSetWinsize(int(t.line.Load().master.Fd()), unix.TIOCSWINSZ, ws)
 	}
 }
 
@@ -103,7 +138,8 @@ func (t *console) copyIn() {
 	for {
 		n, err := t.stdin.Read(buf)
 		if n > 0 {
-			if _, err := t.master.Write(buf[:n]); err != nil {
+			l := t.line.Load()
+			if _, err := l.master.Write(buf[:n]); err != nil && l == t.line.Load() {
 				return
 			}
 		}
@@ -115,11 +151,11 @@ func (t *console) copyIn() {
 
 // copyOut copies what the container writes. A reader that went away does not
 // stop it, so that the container is not held up by a full terminal.
-func (t *console) copyOut(to *os.File) {
-	defer close(t.done)
+func (l *line) copyOut(to *os.File) {
+	defer close(l.done)
 	buf := make([]byte, 32<<10)
 	for {
-		n, err := t.master.Read(buf)
+		n, err := l.master.Read(buf)
 		to.Write(buf[:n])
 		if err == nil {
 			continue
@@ -128,7 +164,7 @@ func (t *console) copyOut(to *os.File) {
 			return
 		}
 		select {
-		case <-t.exited:
+		case <-l.exited:
 			return
 		case <-time.After(reopenPause):
 		}

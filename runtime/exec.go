@@ -105,8 +105,8 @@ func (a *app) execProcess(c *cli.Context) error {
 	if err != nil || detach {
 		return err
 	}
-	return a.attend(process.Console(), func(resize func()) (unix.WaitStatus, error) {
-		return relay.WaitProcess(process, resize)
+	return a.attend(process.Console(), func(tty *console) (unix.WaitStatus, error) {
+		return relay.WaitProcess(process, resizer(tty))
 	})
 }
 

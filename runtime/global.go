@@ -59,7 +59,11 @@ func (a *app) openStore(c *cli.Context) (*libsandbox.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return libsandbox.OpenStore(root)
+	store, err := libsandbox.OpenStore(root)
+	if err == nil {
+		store.Background(deleteLater)
+	}
+	return store, err
 }
 
 // load finds the container that the first argument names.

@@ -85,12 +85,16 @@ func (a *app) table() []verb {
 		{"events", a.events},
 		{"exec", a.exec},
 		{"features", a.features},
+		{"fork", a.fork},
+		{"gc", a.gc},
 		{"kill", a.kill},
 		{"list", a.list},
 		{"pause", a.pause},
 		{"ps", a.ps},
+		{"reset", a.reset},
 		{"resume", a.resume},
 		{"run", a.run},
+		{"snapshot", a.snapshot},
 		{"spec", a.spec},
 		{"start", a.start},
 		{"state", a.state},
@@ -154,7 +158,7 @@ func flagsFirst(verb *cli.Command, tail []string) []string {
 			}
 			n = min(flagWidth(verb.Flags, tail[0]), len(tail))
 			flags = append(flags, tail[:n]...)
-		case verb.Name == "ps" || verb.Name == "exec":
+		case verb.Name == "ps" || verb.Name == "exec" || verb.Name == "fork" && len(rest) == 2:
 			n = len(tail)
 			rest = append(rest, tail...)
 		default:

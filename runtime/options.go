@@ -34,7 +34,7 @@ see "` + name + ` spec --help".`
 
 // createFlags are the flags that create and run share.
 func createFlags() []cli.Flag {
-	return []cli.Flag{
+	return append(layerFlags(), []cli.Flag{
 		flagString("bundle", "path to the root of the bundle directory, defaults to the current directory", "b"),
 		flagString("console-socket", aboutSocket+"the master end of the console's pseudoterminal"),
 		flagString("pidfd-socket", aboutSocket+"the init process"),
@@ -42,7 +42,7 @@ func createFlags() []cli.Flag {
 		flagBool("no-pivot", aboutPivot),
 		flagBool("no-new-keyring", aboutKeyring),
 		flagInt("preserve-fds", "Pass N additional file descriptors to the container (stdio + $LISTEN_FDS + N in total)"),
-	}
+	}...)
 }
 
 func bundleDir(c *cli.Context) string {
@@ -72,6 +72,9 @@ func (a *app) createOptions(c *cli.Context, b *spec.Bundle, detach bool) (*libsa
 		return nil, err
 	}
 	var err error
+	if o.Layer, err = layerOptions(c); err != nil {
+		return nil, err
+	}
 	o.ExtraFiles, err = extraFiles(b, c.Int("preserve-fds"))
 	closeOnExec()
 	return o, err

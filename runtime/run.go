@@ -131,8 +131,8 @@ func (a *app) listing(store *libsandbox.Store, id string, b *spec.Bundle, o *lib
 // takes over that one's exit status, and deletes the container unless it is to
 // be kept. A deletion that fails is logged: the status matters more.
 func (a *app) supervise(c *cli.Context, sandbox *libsandbox.Sandbox, relay *libsandbox.Relay) error {
-	err := a.attend(sandbox.Console(), func(resize func()) (unix.WaitStatus, error) {
-		return relay.Wait(sandbox, resize)
+	err := a.attend(sandbox.Console(), func(tty *console) (unix.WaitStatus, error) {
+		return relay.Wait(sandbox, resizer(tty), func() { tty.reopen(sandbox.Console()) })
 	})
 	if c.Bool("keep") {
 		return err
@@ -147,20 +147,27 @@ func (a *app) supervise(c *cli.Context, sandbox *libsandbox.Sandbox, relay *libs
 
 // attend joins the caller's terminal to master, if that is not nil, for as long as wait
 // takes, and takes over the status that it returns.
-func (a *app) attend(master *os.File, wait func(resize func()) (unix.WaitStatus, error)) error {
+func (a *app) attend(master *os.File, wait func(*console) (unix.WaitStatus, error)) error {
 	tty := a.attachConsole(master)
-	var resize func()
 	if tty != nil {
 		keepOutputErrors()
 		tty.resize()
-		resize = tty.resize
 	}
-	status, err := wait(resize)
+	status, err := wait(tty)
 	tty.close()
 	if err == nil {
 		a.status = exitStatus(status)
 	}
 	return err
+}
+
+// resizer is what to do when the size of the caller's terminal changes; nil for a
+// container without one.
+func resizer(tty *console) func() {
+	if tty == nil {
+		return nil
+	}
+	return tty.resize
 }
 
 // exitStatus is the shell's convention: the status, or 128+n for signal n.

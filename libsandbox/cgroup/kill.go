@@ -121,34 +121,63 @@ func (c *Cgroup) killEach() error {
 }
 
 // Signal sends sig to every process in the cgroup and below it, and returns how many
-// there were. A process is sent to by a descriptor that was opened while it was
-// listed, so that a number that changed hands meanwhile is not hit.
+// there were.
 func (c *Cgroup) Signal(sig unix.Signal) (int, error) {
-	pids, err := c.Procs()
-	if err != nil || len(pids) == 0 {
+	fds, n, err := c.pidfds(0)
+	defer closeAll(fds)
+	if err != nil || n == 0 {
 		return 0, err
 	}
-	fds := make(map[int]int, len(pids))
-	defer func() {
-		for _, fd := range fds {
-			unix.Close(fd)
-		}
-	}()
+	return n, signalAll(fds, sig)
+}
+
+// pidfds opens every process in the cgroup and below it, apart from one, and returns how
+// many there were. A descriptor that was opened while the process was listed is kept, so
+// that a number that changed hands meanwhile is not hit.
+func (c *Cgroup) pidfds(except int) (fds []int, n int, err error) {
+	pids, err := c.Procs()
+	pids = slices.DeleteFunc(pids, func(pid int) bool { return pid == except })
+	if err != nil || len(pids) == 0 {
+		return nil, 0, err
+	}
+	opened := make(map[int]int, len(pids))
 	for _, pid := range pids {
 		fd, err := unix.PidfdOpen(pid, 0)
 		if err == nil {
-			fds[pid] = fd
+			opened[pid] = fd
 		} else if err != unix.ESRCH && err != unix.EINVAL { // EINVAL: its leader has exited
-			return 0, os.NewSyscallError("pidfd_open", err)
+			closeEach(opened)
+			return nil, 0, os.NewSyscallError("pidfd_open", err)
 		}
 	}
 	confirmed, err := c.Procs()
 	for _, pid := range confirmed {
-		if fd, ok := fds[pid]; ok && err == nil {
-			if err = unix.PidfdSendSignal(fd, sig, nil, 0); err == unix.ESRCH {
-				err = nil
-			}
+		if fd, ok := opened[pid]; ok {
+			fds = append(fds, fd)
+			delete(opened, pid)
 		}
 	}
-	return len(pids), err
+	closeEach(opened)
+	return fds, len(pids), err
+}
+
+func closeEach(fds map[int]int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
+
+func signalAll(pidfds []int, sig unix.Signal) error {
+	for _, fd := range pidfds {
+		if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && err != unix.ESRCH {
+			return err
+		}
+	}
+	return nil
 }

@@ -274,7 +274,7 @@ type Mount struct {
 
 // Mounts are what a mount of type cgroup consists of on v1 and hybrid hosts: the v1
 // hierarchies, as runc shows them; the unified one of a hybrid host is left out.
-// There are none on v2 hosts. After Load the aliases are missing.
+// There are none on v2 hosts. After Load the aliases are missing; see FindAliases.
 func (c *Cgroup) Mounts() []Mount {
 	var m []Mount
 	for i := range c.dirs {
@@ -283,4 +283,20 @@ func (c *Cgroup) Mounts() []Mount {
 		}
 	}
 	return m
+}
+
+// FindAliases completes what Mounts tells of a cgroup that was loaded.
+func (c *Cgroup) FindAliases() error {
+	host, err := Discover()
+	if err != nil {
+		return err
+	}
+	for i := range c.dirs {
+		for _, h := range host.Hierarchies {
+			if h.Dir == c.dirs[i].root {
+				c.dirs[i].aliases = h.Aliases
+			}
+		}
+	}
+	return nil
 }

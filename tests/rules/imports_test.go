@@ -24,6 +24,7 @@ func importRules() []struct {
 		{"libsandbox", []string{"spec", "libsandbox/..."}},
 		{"libsandbox/cgroup", []string{"libsandbox/internal/kernel/...", "libsandbox/internal/systemd"}},
 		{"libsandbox/internal/systemd", nil},
+		{"libsandbox/layer", []string{"spec", "libsandbox/internal/kernel/..."}},
 		{"libsandbox/security/...", nil},
 		{"libsandbox/internal/program", nil},
 		{"libsandbox/internal/compile", []string{"libsandbox/internal/program", "libsandbox/security"}},

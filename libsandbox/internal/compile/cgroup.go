@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"strings"
+
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -33,7 +35,7 @@ func (c *compiler) mountHierarchies(m *specs.Mount, o *mountOptions) {
 func (c *compiler) mountHierarchy(h Hierarchy, set uint64) {
 	c.Emit(unix.SYS_MKDIRAT, program.Val(c.fs), c.String(h.Name), program.Num(0o755))
 	c.openat2(c.t, c.fs, h.Name, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
-	c.EmitTo(c.m, unix.SYS_OPEN_TREE, program.Num(unix.AT_FDCWD), c.String(h.Dir), program.Num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
+	c.hostTree(h.Dir)
 	c.attach(&mountOptions{attr: attrs{set: set}})
 	c.close(c.m)
 	c.close(c.t)
@@ -49,8 +51,48 @@ func (c *compiler) mountHierarchy(h Hierarchy, set uint64) {
 // nsdelegate and the like, for the host too (cgroup-v2.rst, "Mounting").
 func (c *compiler) bindUnified(m *specs.Mount, o *mountOptions) {
 	c.target(m, false)
-	c.EmitTo(c.m, unix.SYS_OPEN_TREE, program.Num(unix.AT_FDCWD), c.String("/sys/fs/cgroup"), program.Num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
+	c.hostTree(unifiedDir)
 	c.attach(o)
 	c.close(c.m)
 	c.close(c.t)
+}
+
+// unifiedDir is where a host with cgroup v2 only has it.
+const unifiedDir = "/sys/fs/cgroup"
+
+// hostTree copies the mount of a directory of the host, unattached, into %m, unless
+// openHostTree has done that.
+func (c *compiler) hostTree(dir string) {
+	if fds := c.trees[dir]; len(fds) > 0 {
+		c.Let(c.m, program.Num(fds[0]))
+		c.trees[dir] = fds[1:]
+		return
+	}
+	c.EmitTo(c.m, unix.SYS_OPEN_TREE, program.Num(unix.AT_FDCWD), c.String(dir), program.Num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
+}
+
+// openHostTrees does it early, while the host's directories can be reached, for every
+// mount that shows them.
+func (c *compiler) openHostTrees() {
+	held := make(map[string][]int)
+	open := func(dir string) {
+		c.hostTree(dir)
+		held[dir] = append(held[dir], c.hold(c.m))
+	}
+	for i := range c.spec.Mounts {
+		m := &c.spec.Mounts[i]
+		if !strings.HasPrefix(m.Type, "cgroup") || IsBind(m) {
+			continue
+		}
+		c.Note(mountNote(i, m))
+		switch {
+		case !c.facts.CgroupUnified && m.Type == "cgroup":
+			for _, h := range c.facts.Hierarchies {
+				open(h.Dir)
+			}
+		case c.facts.CgroupUnified && !c.hasNamespace(specs.CgroupNamespace):
+			open(unifiedDir)
+		}
+	}
+	c.trees = held
 }

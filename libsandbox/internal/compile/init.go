@@ -18,6 +18,7 @@ const (
 	BarrierConsole  = 4 // the master of the terminal came along; nobody waits
 	BarrierCgroup   = 5 // the cgroup is needed
 	BarrierListener = 6 // Record.Value is the number of init's descriptor of a seccomp listener
+	BarrierDone     = 7 // the program has done all and ends
 
 	// BarrierTarget and above: the root came along; make Init.Targets[n-BarrierTarget]
 	// in it.
@@ -37,6 +38,8 @@ type Facts struct {
 	// CloneDetached says that open_tree(2) clones a mount that is not attached
 	// (Linux 6.15).
 	CloneDetached bool
+	// LowerdirAppend says that overlayfs takes lower directories one by one (Linux 6.8).
+	LowerdirAppend bool
 	// LastCap is the highest capability that the kernel knows.
 	LastCap int
 	// Bounding is the runtime's own capability bounding set: nobody can be given
@@ -49,6 +52,9 @@ type Facts struct {
 	TimerSlack int
 	// Root is the absolute path of the root filesystem on the host.
 	Root string
+	// Layer is mounted over Root as the container's root filesystem; nil is none. It
+	// takes a mount namespace of the container's own.
+	Layer *Layer
 	// PrivateParent is the mount point above Root. It matters only where
 	// linux.rootfsPropagation is shared, and may otherwise be empty.
 	PrivateParent string
@@ -103,6 +109,9 @@ type Options struct {
 	NoPivot bool
 	// Keyring is the name of the new session keyring; empty means none.
 	Keyring string
+	// Again says that there has been an init before this one, whose keyring may still
+	// be there.
+	Again bool
 }
 
 // Init is a compiled container.
@@ -166,14 +175,16 @@ type compiler struct {
 	hasProc, hasPts      bool
 	joined               bool // the cgroup
 	helper               helperSlots
-	offsets              program.Slot   // the file for linux.timeOffsets
-	userns               int            // the container's user namespace, 0 for none
-	mappings             map[string]int // user namespaces for id-mapped mounts
-	sources              map[int]int    // opened early: bind mounts, by their index
-	nodes                map[string]int // opened early: devices, by their path
-	held                 int            // how many descriptors hold has numbered
-	scratch              int            // first of two fixed descriptor numbers
-	foreign              int            // the op of closeForeign
+	offsets              program.Slot     // the file for linux.timeOffsets
+	userns               int              // the container's user namespace, 0 for none
+	mappings             map[string]int   // user namespaces for id-mapped mounts
+	sources              map[int]int      // opened early: bind mounts, by their index
+	nodes                map[string]int   // opened early: devices, by their path
+	trees                map[string][]int // opened early: directories of the host, by their path
+	rerooting            bool             // a container that is running
+	held                 int              // how many descriptors hold has numbered
+	scratch              int              // first of two fixed descriptor numbers
+	foreign              int              // the op of closeForeign
 }
 
 // NewInit compiles a validated spec.
@@ -285,6 +296,11 @@ func (c *compiler) session() {
 	c.Note("process")
 	c.Emit(unix.SYS_SETSID)
 	c.keyring()
+	c.names()
+}
+
+// names sets what the UTS namespace is called.
+func (c *compiler) names() {
 	if h := c.spec.Hostname; h != "" {
 		c.Note("hostname " + strconv.Quote(h))
 		c.Emit(unix.SYS_SETHOSTNAME, c.String(h), program.Num(len(h)))
@@ -307,6 +323,9 @@ func (c *compiler) keyring() {
 	c.keyLabel()
 	if c.joinKeyring(&none) {
 		c.Emit(unix.SYS_KEYCTL, program.Num(unix.KEYCTL_SETPERM), program.Num(unix.KEY_SPEC_SESSION_KEYRING), program.Num(made|ownerSearch))
+		if c.opts.Again {
+			c.Emit(unix.SYS_KEYCTL, program.Num(unix.KEYCTL_CLEAR), program.Num(unix.KEY_SPEC_SESSION_KEYRING))
+		}
 		c.Bind(&none)
 	}
 }
@@ -394,11 +413,7 @@ func (c *compiler) sendFiles(barrier uint64, slots ...program.Slot) {
 
 // enter makes %root the root directory and drops the host's.
 func (c *compiler) enter() {
-	c.Note("process.cwd")
-	if cwd := c.spec.Process.Cwd; cwd != "/" {
-		c.ensure(cwd, false)
-		c.close(c.t)
-	}
+	c.makeWorkingDirectory()
 	c.Note("root.path")
 	c.Emit(unix.SYS_FCHDIR, program.Val(c.root))
 	switch {
@@ -411,10 +426,26 @@ func (c *compiler) enter() {
 		c.pivot()
 	}
 	c.Emit(unix.SYS_CHDIR, c.String("/"))
+	c.rootPropagation()
+	c.readonlyRoot()
+}
+
+func (c *compiler) makeWorkingDirectory() {
+	c.Note("process.cwd")
+	if cwd := c.spec.Process.Cwd; cwd != "/" {
+		c.ensure(cwd, false)
+		c.close(c.t)
+	}
+}
+
+func (c *compiler) rootPropagation() {
 	if p := c.spec.Linux.RootfsPropagation; p != "" && c.mountNamespace() {
 		c.Note("linux.rootfsPropagation " + p)
 		c.Emit(unix.SYS_MOUNT, program.Num(0), c.String("/"), program.Num(0), program.Num(uint64(propagation(p))))
 	}
+}
+
+func (c *compiler) readonlyRoot() {
 	if c.spec.Root.Readonly {
 		c.Note("root.readonly")
 		c.setattr(c.root, attrs{set: unix.MOUNT_ATTR_RDONLY})

@@ -31,9 +31,15 @@ func (c *compiler) rootfs() error {
 // openRoot attaches the root filesystem to itself as %root.
 func (c *compiler) openRoot() {
 	c.propagate()
+	attached := c.facts.Layer != nil && c.layerRoot()
+	if attached {
+		return
+	}
 	c.Note("root.path " + strconv.Quote(c.spec.Root.Path))
 	c.EmitTo(c.t, unix.SYS_OPENAT, program.Num(unix.AT_FDCWD), c.String(c.facts.Root), program.Num(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC))
-	c.openTree(c.root, c.t, true)
+	if c.facts.Layer == nil {
+		c.openTree(c.root, c.t, true)
+	}
 	c.moveMount(c.root)
 	c.close(c.t) // a directory of the host (CVE-2024-21626)
 	if !c.mountNamespace() {
@@ -142,7 +148,12 @@ func (c *compiler) mount(i int) error {
 		return err
 	}
 	c.dropFresh(path.Clean(m.Destination))
-	if strings.HasPrefix(m.Type, "cgroup") && !o.bind {
+	if c.rerooting && c.spec.Process.Terminal && m.Type == "devpts" && path.Clean(m.Destination) == "/dev/pts" {
+		c.target(m, false)
+		c.keepPts()
+		return nil
+	}
+	if strings.HasPrefix(m.Type, "cgroup") && !o.bind && !c.rerooting {
 		c.joinCgroups()
 		c.Note(note)
 	}
@@ -424,7 +435,7 @@ func (c *compiler) parameter(d, note string) error {
 	case len(value) < maxParameter:
 		c.fsconfig(unix.FSCONFIG_SET_STRING, key, value)
 	case key == "lowerdir":
-		// overlay takes its layers one by one (Linux 6.5).
+		// overlay takes its layers one by one (Linux 6.8).
 		for _, dir := range splitLower(value) {
 			if len(dir) >= maxParameter {
 				return fmt.Errorf("%s: option %q: a path of %d bytes, fsconfig(2) takes %d", note, key, len(dir), maxParameter-1)

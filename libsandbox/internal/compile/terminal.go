@@ -60,6 +60,11 @@ func (c *compiler) takeTerminal() {
 // the image redirects.
 func (c *compiler) console() {
 	c.Note("/dev/console")
+	c.bindConsole()
+}
+
+// bindConsole binds the file %fs over /dev/console.
+func (c *compiler) bindConsole() {
 	i := c.Emit(unix.SYS_MKNODAT, program.Val(c.dev), c.String("console"), program.Num(unix.S_IFREG|0o600), program.Num(0))
 	c.Tolerate(i, unix.EEXIST)
 	c.openat2(c.t, c.dev, "console", unix.O_PATH|unix.O_NOFOLLOW, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_XDEV|unix.RESOLVE_NO_SYMLINKS)

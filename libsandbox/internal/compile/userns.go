@@ -196,12 +196,17 @@ func RootID(maps []specs.LinuxIDMapping) uint32 {
 // hold moves the descriptor in a slot to a number that the compiler knows. It stays
 // there until execve, or until it is closed by its number.
 func (c *compiler) hold(s program.Slot) int {
-	const above = 24 // the other fixed numbers
-	fd := c.scratch + above + c.held
+	fd := c.heldFD(c.held)
 	c.held++
 	c.Emit(unix.SYS_DUP3, program.Val(s), program.Num(fd), program.Num(unix.O_CLOEXEC))
 	c.close(s)
 	return fd
+}
+
+// heldFD is the number of the descriptor that hold has moved as the nth.
+func (c *compiler) heldFD(n int) int {
+	const above = 24 // the other fixed numbers
+	return c.scratch + above + n
 }
 
 // openSources opens the sources of the bind mounts in a container with a user

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -30,12 +31,70 @@ func MountPoint(path string) (string, error) {
 
 // MountID returns the number of the mount that path is on, 0 where it cannot be told.
 func MountID(path string) uint64 {
-	var st unix.Statx_t
-	err := Retry(func() error { return unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_MNT_ID, &st) })
+	st, err := Statx(unix.AT_FDCWD, path)
 	if err != nil {
 		return 0
 	}
 	return st.Mnt_id
+}
+
+// Statx is statx(2) for a file's number and its mount's. An empty path is dir itself.
+func Statx(dir int, path string) (*unix.Statx_t, error) {
+	var st unix.Statx_t
+	err := Retry(func() error {
+		return unix.Statx(dir, path, unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_TYPE|unix.STATX_MNT_ID, &st)
+	})
+	return &st, err
+}
+
+// Mount is one line of a mountinfo file.
+type Mount struct {
+	ID, Parent uint64
+	Dev        uint64 // of the file system
+	Point      string // as the process sees it
+	Shared     bool   // mount events propagate to others
+}
+
+// Mounts lists what process pid has mounted, in the order of its mountinfo.
+func Mounts(pid int) ([]Mount, error) {
+	info, err := ReadAll("/proc/" + strconv.Itoa(pid) + "/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	var list []Mount
+	for line := range strings.Lines(string(info)) {
+		m, err := parseMount(line)
+		if err != nil {
+			return nil, fmt.Errorf("mountinfo %q: %w", line, err)
+		}
+		list = append(list, m)
+	}
+	return list, nil
+}
+
+func parseMount(line string) (m Mount, err error) {
+	f := strings.Split(strings.TrimSuffix(line, "\n"), " ")
+	if len(f) < 7 {
+		return m, errors.New("has too few fields")
+	}
+	major, minor, _ := strings.Cut(f[2], ":")
+	var dev [2]uint64
+	for _, n := range []struct {
+		to   *uint64
+		text string
+	}{{&m.ID, f[0]}, {&m.Parent, f[1]}, {&dev[0], major}, {&dev[1], minor}} {
+		if *n.to, err = strconv.ParseUint(n.text, 10, 32); err != nil {
+			return m, err
+		}
+	}
+	m.Dev, m.Point = unix.Mkdev(uint32(dev[0]), uint32(dev[1])), unescape(f[4])
+	for _, tag := range f[6:] {
+		if tag == "-" {
+			break
+		}
+		m.Shared = m.Shared || strings.HasPrefix(tag, "shared:")
+	}
+	return m, nil
 }
 
 // findMount returns the mount point of mount id. Fields end at spaces only: names

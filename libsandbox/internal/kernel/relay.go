@@ -105,6 +105,18 @@ func (l *Relay) Next() (unix.Signal, error) {
 	return unix.Signal(b[0]), nil
 }
 
+// NextOr is Next that also comes back, with 0, when descriptor fd can be read from.
+func (l *Relay) NextOr(fd int) (unix.Signal, error) {
+	fds := []unix.PollFd{{Fd: int32(l.r), Events: unix.POLLIN}, {Fd: int32(fd), Events: unix.POLLIN}}
+	if err := Retry(func() error { _, err := unix.Poll(fds, -1); return err }); err != nil {
+		return 0, fmt.Errorf("signals: %w", err)
+	}
+	if fds[0].Revents != 0 {
+		return l.Next()
+	}
+	return 0, nil
+}
+
 // Close gives the signals their former actions back.
 func (l *Relay) Close() {
 	for sig := range l.set {

@@ -1,0 +1,657 @@
+package libsandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/cgroup"
+	"adl.run/adl-runtime/libsandbox/internal/compile"
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/libsandbox/layer"
+	"adl.run/adl-runtime/spec"
+)
+
+// ResetOptions are the choices of Reset; nil is the zero value.
+type ResetOptions struct {
+	// Mode is what becomes of init; empty is what the container was made with: keep-init
+	// for one made by Create, restart for one made by Run, unless the annotation
+	// AnnotationReset says otherwise.
+	Mode ResetMode
+	// To is the snapshot to go to; empty is the container's first state.
+	To string
+}
+
+// Reset puts a running or paused container back to its first state, or to a snapshot:
+// every process of it is killed, it gets a fresh layer, and all that its spec mounts is
+// mounted anew. Then init is started again or, with ResetKeepInit, goes on where it was.
+// Its id, bundle, cgroup, limits and the namespaces that it joined stay, and so does its
+// network namespace, unless a process in it had CAP_NET_ADMIN and init is restarted.
+//
+// A restarted init has the files and the terminal's socket that the first one was given,
+// is a child of this process, and the hooks of its creation run again. A paused
+// container is running after a restart, and paused as before where init is kept.
+//
+// ErrNoLayer: the container has no layer. ErrNotRunning: it is not running; one that has
+// no init because a reset failed or was interrupted can be reset with ResetRestart.
+// After any other error the container is as it was, but for processes that may have been
+// killed already, or it has no init and a reset can be tried again.
+func (sb *Sandbox) Reset(ctx context.Context, o *ResetOptions) error {
+	if o == nil {
+		o = &ResetOptions{}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	e, err := sb.store.lock(sb.id)
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	r := &resetting{entry: e, o: o, made: sb, now: &Sandbox{store: sb.store, id: sb.id}}
+	defer r.fds.close()
+	defer func() { r.mount.Close() }() // of nil, an error
+	if err := r.now.load(e.path); err != nil {
+		return fmt.Errorf("container %q: %w", sb.id, err)
+	}
+	if err := r.prepare(); err != nil {
+		return fmt.Errorf("reset: %w", err)
+	}
+	if err := r.run(ctx); err != nil {
+		return fmt.Errorf("reset: %w", err)
+	}
+	return nil
+}
+
+// resetting is the state of one Reset.
+type resetting struct {
+	o      *ResetOptions
+	entry  *entry
+	made   *Sandbox  // whose method it is
+	now    *Sandbox  // the container as it is stored, and as it becomes
+	mode   ResetMode // empty for a snapshot
+	status specs.ContainerState
+	spec   *specs.Spec
+	root   *layer.Root
+	old    string   // the key of the layer that is left
+	stale  []string // that one's, and those that interrupted commands have left
+	next   *layer.Layer
+	mount  *os.File // of next, if it is made already; nil otherwise
+	cgroup *cgroup.Cgroup
+	pidfd  int // of init; -1 where there is none
+	fds    descriptors
+	c      *creation
+}
+
+// prepare does everything that can be done while the container goes on.
+func (r *resetting) prepare() (err error) {
+	if err := r.check(); err != nil {
+		return err
+	}
+	if r.spec, err = r.config(); err != nil {
+		return err
+	}
+	if r.root, err = r.now.rec.Layer.open(); err != nil {
+		return err
+	}
+	r.old = r.now.rec.current()
+	r.stale = append(r.entry.nextLayers(), r.old)
+	if r.cgroup, err = cgroup.Load(r.now.rec.Cgroup); err != nil {
+		return err
+	}
+	parents := r.now.rec.Layer.Parents
+	if r.o.To != "" {
+		s, err := r.entry.snapshot(r.o.To)
+		if err != nil {
+			return err
+		}
+		parents = s.chain()
+	}
+	return r.nextLayer(parents)
+}
+
+// config returns the container's spec, which never changes.
+func (r *resetting) config() (*specs.Spec, error) {
+	r.made.mu.Lock()
+	conf, same := r.made.conf, r.made.read.state == r.now.read.state && r.made.read.ctime == r.now.read.ctime
+	r.made.mu.Unlock()
+	if conf != nil && same {
+		return conf, nil
+	}
+	return r.entry.config()
+}
+
+// check refuses a container that cannot be reset.
+func (r *resetting) check() error {
+	rec := &r.now.rec
+	if rec.Layer == nil {
+		return kindError{errors.New("the container has no layer: create it with --layer overlay or --layer btrfs"), ErrNoLayer}
+	}
+	r.mode = r.o.Mode
+	switch r.mode {
+	case "":
+		r.mode = rec.Layer.Reset
+	case ResetRestart, ResetKeepInit:
+	default:
+		return fmt.Errorf("mode %q: must be %s or %s", r.mode, ResetKeepInit, ResetRestart)
+	}
+	r.pidfd = -1
+	r.status = r.now.currentStatus()
+	if unix.Access(r.entry.join(resetFile), unix.F_OK) == nil {
+		return r.interrupted()
+	}
+	switch r.status {
+	case specs.StateRunning, StatePaused:
+		fd, err := rec.Init.Open()
+		if err != nil {
+			return fmt.Errorf("pidfd of init: %w", err)
+		}
+		r.pidfd = r.fds.add(fd)
+	default:
+		return kindError{fmt.Errorf("cannot reset a container in the %s state", r.status), ErrNotRunning}
+	}
+	return nil
+}
+
+// interrupted ends what a reset that was interrupted while there was no init has left: one
+// that may have begun to start and that nobody has seen.
+func (r *resetting) interrupted() error {
+	if r.mode != ResetRestart {
+		return kindError{errors.New("the container has no init because a reset was interrupted: restart it"), ErrNotRunning}
+	}
+	err := r.now.killAll()
+	r.reap()
+	r.status = specs.StateStopped
+	return err
+}
+
+// nextLayer makes the layer for the container to go on. Its key is written down before
+// anything depends on it.
+func (r *resetting) nextLayer(parents []string) error {
+	l, err := r.root.Load(r.old)
+	if err != nil {
+		return err
+	}
+	spare := r.entry.spare()
+	if spare != "" && r.mode != "" { // a snapshot leaves it
+		r.stale = append(r.stale, spare)
+		r.next = r.spare(l, spare, parents)
+	}
+	if r.next == nil {
+		if r.next, err = l.Next(parents); err != nil {
+			return err
+		}
+	}
+	r.step("layered")
+	r.stale = slices.DeleteFunc(r.stale, func(key string) bool { return key == r.next.Key() })
+	keys := append(slices.Clone(r.stale), r.next.Key())
+	err = replaceFile(r.entry.join(nextFile), []byte(strings.Join(keys, "\n")+"\n"))
+	if err != nil {
+		return errors.Join(err, r.next.Discard())
+	}
+	if spare != "" && r.mode != "" {
+		_ = unix.Unlink(r.entry.join(spareFile))
+	}
+	return nil
+}
+
+// spare is the layer that was made ahead, if it is what Next would make.
+func (r *resetting) spare(l *layer.Layer, key string, parents []string) *layer.Layer {
+	s, err := r.root.Load(key)
+	if err != nil || !slices.Equal(s.Meta().Parents, parents) || !slices.Equal(s.Meta().Lowers, l.Meta().Lowers) || s.CheckLowers() != nil {
+		return nil
+	}
+	if l.Meta().Driver == layer.Overlay {
+		// Its work directory has been used, so it cannot be mounted a second time.
+		if r.mount = r.made.takeMount(key); r.mount == nil {
+			return nil
+		}
+	}
+	return s
+}
+
+// takeMount returns the mount of the layer that was made ahead, which is the caller's then,
+// or nil.
+func (sb *Sandbox) takeMount(key string) *os.File {
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	m := sb.mounted
+	sb.mounted = nil
+	if m == nil || m.Name() == key {
+		return m
+	}
+	m.Close()
+	return nil
+}
+
+// prepareNext makes the layer for the next reset to the first state, unless somebody else
+// is working on the container or there is one already.
+func (sb *Sandbox) prepareNext() {
+	e, err := sb.store.lockWithin(sb.id, 0)
+	if err != nil {
+		return
+	}
+	defer e.close()
+	now := &Sandbox{store: sb.store, id: sb.id}
+	if now.load(e.path) != nil || e.spare() != "" || len(e.nextLayers()) > 0 {
+		return
+	}
+	root, err := now.rec.Layer.open()
+	if err != nil {
+		return
+	}
+	l, err := root.Load(now.rec.current())
+	if err != nil {
+		return
+	}
+	next, err := l.Next(now.rec.Layer.Parents)
+	if err != nil {
+		return // the reset will tell why
+	}
+	if replaceFile(e.join(spareFile), []byte(next.Key())) != nil {
+		_ = next.Discard()
+		return
+	}
+	m := mountLayer(next)
+	if m == nil && next.Meta().Driver == layer.Overlay {
+		_ = unix.Unlink(e.join(spareFile))
+		_ = next.Discard()
+		return
+	}
+	if old := sb.takeMount(""); old != nil {
+		old.Close()
+	}
+	sb.mu.Lock()
+	sb.mounted = m
+	sb.mu.Unlock()
+}
+
+// mountLayer mounts a layer, unattached, or returns nil: whoever needs it tries again, and
+// tells why not.
+func mountLayer(l *layer.Layer) *os.File {
+	m := l.Mounts()[0]
+	facts, err := kernelFacts()
+	if err != nil || m.Type != "overlay" {
+		return nil
+	}
+	parameters, ok := compile.LayerParameters(&m, facts)
+	if !ok {
+		return nil
+	}
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fs)
+	err = unix.FsconfigSetString(fs, "source", "overlay")
+	for _, p := range parameters {
+		switch {
+		case err != nil:
+			return nil
+		case p[1] == "":
+			err = unix.FsconfigSetFlag(fs, p[0])
+		default:
+			err = unix.FsconfigSetString(fs, p[0], p[1])
+		}
+	}
+	if err != nil || unix.FsconfigCreate(fs) != nil {
+		return nil
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	return os.NewFile(uintptr(fd), l.Key())
+}
+
+func (r *resetting) step(name string) {
+	if f := r.now.store.step; f != nil {
+		f(name)
+	}
+}
+
+// run is the rest, in the order: prepare what may fail, end the processes, begin anew.
+func (r *resetting) run(ctx context.Context) error {
+	r.c = &creation{
+		id: r.now.id, bundle: &spec.Bundle{Dir: r.now.rec.Bundle, Spec: r.spec}, sb: r.now, entry: r.entry,
+		cgroup: r.cgroup, layer: r.next, reset: r,
+		o: &CreateOptions{
+			NoNewKeyring: r.now.rec.NoNewKeyring, ConsoleSocket: r.now.rec.Layer.ConsoleSocket, PidFile: r.now.rec.Layer.PidFile,
+			ExtraFiles: make([]*os.File, max(0, len(r.now.rec.Init.Files)-3)), // their number; see openFiles
+		},
+	}
+	if slices.ContainsFunc(r.spec.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" }) {
+		if err := r.cgroup.FindAliases(); err != nil {
+			return err
+		}
+	}
+	renew := r.restart
+	if r.mode == ResetKeepInit {
+		renew = r.keepInit
+	}
+	if err := renew(ctx); err != nil {
+		r.c.undo.run()
+		if r.now.rec.current() != r.next.Key() {
+			err = errors.Join(err, r.forget())
+		}
+		return err
+	}
+	r.step("renewed")
+	r.publish()
+	return nil
+}
+
+// forget gives up the layer of a reset that has failed.
+func (r *resetting) forget() error {
+	if err := r.next.Discard(); err != nil {
+		return err
+	}
+	if len(r.stale) > 1 { // of an earlier one, or a spare
+		return nil
+	}
+	return unix.Unlink(r.entry.join(nextFile))
+}
+
+// publish completes a reset that has succeeded. What fails of it is left to gc.
+func (r *resetting) publish() {
+	_ = unix.Unlink(r.entry.join(resetFile))
+	var errs []error
+	for _, key := range r.stale {
+		errs = append(errs, dropLayer(r.root, key))
+	}
+	if err := errors.Join(errs...); err != nil {
+		slog.Warn("reset: " + err.Error() + "; gc will try again")
+	} else {
+		_ = unix.Unlink(r.entry.join(nextFile))
+	}
+	sb := r.made
+	sb.mu.Lock()
+	sb.read, sb.rec, sb.conf = r.now.read, r.now.rec, r.spec
+	sb.mu.Unlock()
+	if sb.store.background == nil {
+		go sb.prepareNext()
+	}
+}
+
+// restart starts init anew, in the namespaces that the container keeps.
+func (r *resetting) restart(ctx context.Context) error {
+	c := r.c
+	if err := r.restartable(); err != nil {
+		return err
+	}
+	c.bundle.Spec = r.keepNamespaces()
+	if err := r.renewUnit(); err != nil {
+		return err
+	}
+	if err := c.compile(); err != nil {
+		return err
+	}
+	if err := c.init.Verify(); err != nil {
+		return err
+	}
+	opts, err := c.options(&r.fds)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(r.entry.join(resetFile), nil); err != nil {
+		return err
+	}
+	r.step("marked")
+	defer r.made.renew()()
+	held, err := r.end()
+	if held != nil {
+		defer r.now.store.emptyLater(r.now.rec.Layer, held)
+	}
+	if err != nil {
+		return err
+	}
+	r.step("ended")
+	r.now.rec.Init = initRecord{}
+	if err := c.start(opts); err != nil {
+		return err
+	}
+	r.step("started")
+	if err := c.follow(ctx); err != nil {
+		return err
+	}
+	r.made.succeed(r.now.child)
+	return nil
+}
+
+// restartable refuses a container whose terminal nobody would hold.
+func (r *resetting) restartable() error {
+	if !r.spec.Process.Terminal {
+		r.c.o.ConsoleSocket = ""
+		return nil
+	}
+	if r.made.child != nil && r.made.child.console != nil {
+		r.c.o.KeepConsole = true
+		return nil
+	}
+	path := r.c.o.ConsoleSocket
+	if path == "" {
+		return errors.New("process.terminal: it is held by another process: keep init instead")
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return fmt.Errorf("process.terminal: nobody listens on console socket %s any more: keep init instead", path)
+	}
+	return nil
+}
+
+// keepNamespaces is the spec with the paths of the namespaces that the next init joins:
+// those that the first one has joined, which may have lost their names since, the user
+// namespace and, if nobody could change it, the network namespace.
+func (r *resetting) keepNamespaces() *specs.Spec {
+	s := *r.spec
+	l := *s.Linux
+	s.Linux = &l
+	l.Namespaces = slices.Clone(l.Namespaces)
+	if r.pidfd < 0 {
+		return &s // there is no init to take them from
+	}
+	for i := range l.Namespaces {
+		ns := &l.Namespaces[i]
+		file := namespaceFile(ns.Type)
+		keep := ns.Path != "" || ns.Type == specs.UserNamespace
+		if ns.Type == specs.NetworkNamespace && !r.ownsNetwork() {
+			keep, l.NetDevices = true, nil
+		}
+		if keep && file != "" {
+			ns.Path = "/proc/" + strconv.Itoa(r.now.rec.Init.Pid) + "/ns/" + file
+		}
+	}
+	return &s
+}
+
+// namespaceFile is the name of a namespace's file in /proc/PID/ns (namespaces(7)).
+func namespaceFile(t specs.LinuxNamespaceType) string {
+	switch t {
+	case specs.PIDNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.CgroupNamespace, specs.UserNamespace, specs.TimeNamespace:
+		return string(t)
+	case specs.NetworkNamespace:
+		return "net"
+	case specs.MountNamespace:
+		return "mnt"
+	}
+	return ""
+}
+
+// ownsNetwork says whether processes of the container could change the network namespace
+// that the runtime made for it: then the next init gets another one. Devices that were
+// moved into it would be lost with it.
+func (r *resetting) ownsNetwork() bool {
+	caps := r.spec.Process.Capabilities
+	return caps != nil && len(r.spec.Linux.NetDevices) == 0 &&
+		(slices.Contains(caps.Bounding, "CAP_NET_ADMIN") || slices.Contains(caps.Permitted, "CAP_NET_ADMIN"))
+}
+
+// renewUnit plans a new unit where the cgroup is systemd's, which removes one that
+// becomes empty.
+func (r *resetting) renewUnit() (err error) {
+	if !r.cgroup.Enters() {
+		return nil
+	}
+	l := r.spec.Linux
+	r.c.cgroup, err = cgroup.Prepare(&cgroup.Options{
+		ID: r.now.id, Path: l.CgroupsPath, Resources: l.Resources, Systemd: true, Annotations: r.spec.Annotations,
+	})
+	return err
+}
+
+// end kills every process and waits until they are gone. It returns the root filesystem
+// that they have left, which somebody is to close off the caller's path.
+func (r *resetting) end() (*os.File, error) {
+	var held *os.File
+	rec := &r.now.rec
+	if r.pidfd >= 0 {
+		held = openOldRoot(rec.Init.Pid)
+		if err := unix.PidfdSendSignal(r.pidfd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+			return held, fmt.Errorf("kill init: %w", err)
+		}
+	}
+	if r.status == StatePaused {
+		if err := r.cgroup.Thaw(); err != nil {
+			return held, err
+		}
+	}
+	if r.pidfd >= 0 && rec.OwnPid {
+		done, err := kernel.WaitExit(r.pidfd, int(frozenTimeout.Milliseconds()))
+		if err != nil || done {
+			r.reap()
+			return held, errors.Join(err, r.leave())
+		}
+	}
+	// Processes outside of a pid namespace of their own, or that are kept from dying.
+	if err := errors.Join(r.cgroup.Isolate(0), r.cgroup.Thaw()); err != nil {
+		return held, err
+	}
+	if r.pidfd >= 0 {
+		done, err := kernel.WaitExit(r.pidfd, int(exitTimeout.Milliseconds()))
+		if err == nil && !done {
+			err = fmt.Errorf("process %d does not end", rec.Init.Pid)
+		}
+		if err != nil {
+			return held, err
+		}
+	}
+	r.reap()
+	return held, r.leave()
+}
+
+// reap takes what this process has started out of the process table.
+func (r *resetting) reap() {
+	r.made.reapExecs()
+	if r.made.child != nil && r.made.child.Pid == r.now.rec.Init.Pid {
+		_, _ = r.made.child.reap()
+	}
+}
+
+// leave makes the cgroup what it was at first.
+func (r *resetting) leave() error {
+	if r.cgroup.Enters() {
+		return r.cgroup.Destroy()
+	}
+	return r.cgroup.Clear()
+}
+
+// openFiles returns the descriptors that init was given, from 0 on. What it has put in
+// their place is not taken for them.
+func (r *resetting) openFiles(fds *descriptors) ([]uintptr, error) {
+	was := r.now.rec.Init.Files
+	files := make([]uintptr, 0, len(was))
+	null := -1
+	for n := range was {
+		fd := -1
+		if r.pidfd >= 0 && !(n < 3 && r.spec.Process.Terminal) {
+			fd = r.takeFile(n, was[n])
+		}
+		if fd < 0 && null < 0 {
+			var err error
+			if null, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+				return nil, fmt.Errorf("open /dev/null: %w", err)
+			}
+			fds.add(null)
+		}
+		if fd < 0 {
+			files = append(files, uintptr(null))
+			continue
+		}
+		files = append(files, uintptr(fds.add(fd)))
+	}
+	return files, nil
+}
+
+// takeFile copies descriptor n of init (pidfd_getfd(2)), or returns -1.
+func (r *resetting) takeFile(n int, want fileID) int {
+	fd, err := unix.PidfdGetfd(r.pidfd, n, 0)
+	if err != nil {
+		return -1
+	}
+	if ids := identify([]uintptr{uintptr(fd)}); ids[0] != want {
+		unix.Close(fd)
+		return -1
+	}
+	return fd
+}
+
+// identify says which files descriptors are of.
+func identify(files []uintptr) []fileID {
+	ids := make([]fileID, len(files))
+	for i, fd := range files {
+		var st unix.Stat_t
+		if unix.Fstat(int(fd), &st) == nil {
+			ids[i] = fileID{uint64(st.Dev), st.Ino}
+		}
+	}
+	return ids
+}
+
+// renew announces that the end of init is not the container's, until the function that
+// it returns is called.
+func (sb *Sandbox) renew() (done func()) {
+	ended := make(chan struct{})
+	sb.mu.Lock()
+	sb.renewing = ended
+	sb.mu.Unlock()
+	return func() {
+		sb.mu.Lock()
+		sb.renewing = nil
+		sb.mu.Unlock()
+		close(ended)
+	}
+}
+
+// succeed makes the init that a reset has started the child of sb: who waits for the
+// former goes on to wait for this one.
+func (sb *Sandbox) succeed(c *child) {
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	sb.child = c
+}
+
+// hasOwn says whether the runtime made that namespace for the container.
+func hasOwn(s *specs.Spec, t specs.LinuxNamespaceType) bool {
+	return slices.ContainsFunc(s.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == t && ns.Path == "" })
+}
+
+// validSnapshot is a name that can be part of a path and of a list.
+func validSnapshot(name string) error {
+	const most = 128
+	ok := name != "" && len(name) <= most && !strings.ContainsAny(name[:1], ".-")
+	for _, r := range name {
+		ok = ok && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_')
+	}
+	if !ok {
+		return fmt.Errorf("snapshot %q: a name is 1 to %d letters, digits, dots, dashes and underscores, and begins with none of the last three but the underscore", name, most)
+	}
+	return nil
+}

@@ -1,0 +1,446 @@
+package libsandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/cgroup"
+	"adl.run/adl-runtime/libsandbox/internal/compile"
+	"adl.run/adl-runtime/libsandbox/layer"
+	"adl.run/adl-runtime/spec"
+)
+
+// SnapshotMethod is how a snapshot was taken.
+type SnapshotMethod string
+
+// The methods.
+const (
+	// ByReference: the layer became read-only, and the container goes on on a new one
+	// above it; or btrfs made the copy. It costs the same whatever is in the layer.
+	ByReference SnapshotMethod = "reference"
+	// ByCopy: the layer was copied while the processes stood still.
+	ByCopy SnapshotMethod = "copy"
+)
+
+// Snapshot is the content of a container's root filesystem at some time. It never
+// changes. What is mounted in the container, as volumes and tmpfs are, is no part of it.
+type Snapshot struct {
+	Name    string         `json:"name"`
+	Created time.Time      `json:"created"`
+	Method  SnapshotMethod `json:"method"`
+	// Why says what a snapshot by copy was made necessary by; empty otherwise.
+	Why string `json:"why,omitempty"`
+	// Took is how long it took, in nanoseconds, and Stopped for how much of that the
+	// processes stood still.
+	Took    time.Duration `json:"took"`
+	Stopped time.Duration `json:"stopped"`
+	// Bytes and Files are what was copied.
+	Bytes int64 `json:"bytes"`
+	Files int   `json:"files"`
+	// Key is the layer that holds it and Parents are those below that one.
+	Key     string   `json:"key"`
+	Parents []string `json:"parents"`
+}
+
+// chain is what a layer that begins as the snapshot stands on.
+func (s *Snapshot) chain() []string { return append([]string{s.Key}, s.Parents...) }
+
+// snapshotUser is what keeps the layer of a snapshot that has a name.
+const snapshotUser = "named"
+
+// Errors about snapshots.
+var (
+	// ErrNoSnapshot: the container has no snapshot of that name.
+	ErrNoSnapshot = errors.New("snapshot does not exist")
+	// ErrSnapshotExists: the name is taken.
+	ErrSnapshotExists = errors.New("snapshot exists")
+)
+
+// Snapshot keeps the container's root filesystem as it is now under a name; an empty
+// name becomes a number. The container must not be in the making.
+func (sb *Sandbox) Snapshot(ctx context.Context, name string) (*Snapshot, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	e, err := sb.store.lock(sb.id)
+	if err != nil {
+		return nil, err
+	}
+	defer e.close()
+	if name == "" {
+		name = e.freeSnapshot()
+	}
+	if err := validSnapshot(name); err != nil {
+		return nil, err
+	}
+	if _, err := e.snapshot(name); !errors.Is(err, ErrNoSnapshot) {
+		if err == nil {
+			err = kindError{fmt.Errorf("snapshot %q exists already", name), ErrSnapshotExists}
+		}
+		return nil, err
+	}
+	s, root, err := sb.keep(ctx, e, snapshotUser)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	s.Name = name
+	if err := e.addSnapshot(s); err != nil {
+		return nil, errors.Join(fmt.Errorf("snapshot: %w", err), root.Release(s.Key, snapshotUser))
+	}
+	return s, nil
+}
+
+// keep makes a committed layer of what the container's root filesystem is now, which user
+// holds.
+func (sb *Sandbox) keep(ctx context.Context, e *entry, user string) (*Snapshot, *layer.Root, error) {
+	k := &keeping{entry: e, user: user, began: time.Now()}
+	k.r = &resetting{entry: e, o: &ResetOptions{}, made: sb, now: &Sandbox{store: sb.store, id: sb.id}, pidfd: -1}
+	defer k.r.fds.close()
+	defer func() { k.root.Close() }() // of a nil file, an error
+	if err := k.prepare(); err != nil {
+		return nil, nil, err
+	}
+	if err := k.take(ctx); err != nil {
+		return nil, nil, err
+	}
+	k.snap.Created, k.snap.Took = time.Now(), time.Since(k.began)
+	return &k.snap, k.r.root, nil
+}
+
+// keeping is the state of a snapshot in the making.
+type keeping struct {
+	r     *resetting // what it has in common with a reset
+	entry *entry
+	user  string
+	began time.Time
+	layer *layer.Layer // that the container is on
+	root  *os.File     // of init
+	snap  Snapshot
+}
+
+func (k *keeping) prepare() (err error) {
+	r := k.r
+	if err := r.now.load(k.entry.path); err != nil {
+		return err
+	}
+	rec := &r.now.rec
+	if rec.Layer == nil {
+		return kindError{errors.New("the container has no layer: create it with --layer overlay or --layer btrfs"), ErrNoLayer}
+	}
+	if len(k.entry.nextLayers()) > 0 {
+		return errInterrupted()
+	}
+	if r.root, err = rec.Layer.open(); err != nil {
+		return err
+	}
+	if k.layer, err = r.root.Load(rec.current()); err != nil {
+		return err
+	}
+	if k.layer.Meta().Committed {
+		return errInterrupted()
+	}
+	r.old = rec.current()
+	if r.spec, err = k.entry.config(); err != nil {
+		return err
+	}
+	if r.cgroup, err = cgroup.Load(rec.Cgroup); err != nil {
+		return err
+	}
+	r.status = r.now.currentStatus()
+	if r.status != specs.StateStopped {
+		fd, err := rec.Init.Open()
+		if err != nil {
+			return fmt.Errorf("pidfd of init: %w", err)
+		}
+		r.pidfd = r.fds.add(fd)
+	}
+	return nil
+}
+
+// errInterrupted is for what would take what was half done for the container.
+func errInterrupted() error {
+	return errors.New("a reset or a snapshot was interrupted: reset the container first")
+}
+
+// take chooses the method.
+func (k *keeping) take(ctx context.Context) error {
+	k.snap.Method = ByReference
+	switch {
+	case k.layer.Meta().Driver == layer.Btrfs:
+		l, err := k.layer.Snapshot()
+		if err != nil {
+			return err
+		}
+		return k.hold(l)
+	case k.r.pidfd < 0:
+		return k.byReference(ctx, nil)
+	}
+	return k.standing(func() error {
+		tree, err := k.look()
+		if err == nil {
+			err = k.byReference(ctx, tree)
+		}
+		var noticed errNoticed
+		if !errors.As(err, &noticed) {
+			return err
+		}
+		k.snap.Method, k.snap.Why = ByCopy, noticed.why
+		l, stats, err := k.layer.Copy()
+		if err != nil {
+			return err
+		}
+		k.snap.Bytes, k.snap.Files = stats.Bytes, stats.Files
+		return k.hold(l)
+	})
+}
+
+// hold makes the user of the snapshot one of the layer that holds it.
+func (k *keeping) hold(l *layer.Layer) error {
+	k.snap.Key, k.snap.Parents = l.Key(), l.Meta().Parents
+	return k.r.root.Hold(l.Key(), k.user)
+}
+
+// standing runs f while the processes of the container stand still.
+func (k *keeping) standing(f func() error) error {
+	if k.r.status != StatePaused {
+		if err := k.r.cgroup.Freeze(); err != nil {
+			return err
+		}
+		since := time.Now()
+		defer func() { k.snap.Stopped = time.Since(since) }()
+		defer func() { _ = k.r.cgroup.Thaw() }()
+	}
+	k.r.step("standing")
+	return f()
+}
+
+// look finds out whether the processes would notice that their root filesystem is another
+// mount.
+func (k *keeping) look() (*mountTree, error) {
+	pid := k.r.now.rec.Init.Pid
+	if k.root = openOldRoot(pid); k.root == nil {
+		return nil, fmt.Errorf("%w", ErrNotRunning)
+	}
+	tree, err := readTree(pid, k.root)
+	if err != nil {
+		return nil, err
+	}
+	pids, err := k.r.cgroup.Procs()
+	if err == nil {
+		err = tree.unnoticed(pids)
+	}
+	if err == nil {
+		err = tree.noSockets(pid, k.root)
+	}
+	return tree, err
+}
+
+// byReference commits the layer and puts the container on a new one above it. Without a
+// tree there are no processes.
+func (k *keeping) byReference(ctx context.Context, tree *mountTree) (err error) {
+	r := k.r
+	if tree != nil {
+		if err := setReadOnly(k.root, true); err != nil {
+			if err == unix.EBUSY {
+				return errNoticed{"a file is open for writing on the layer"}
+			}
+			return fmt.Errorf("remount the layer: %w", err)
+		}
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, setReadOnly(k.root, false))
+			}
+		}()
+	}
+	if err := k.layer.Commit(); err != nil {
+		return err
+	}
+	r.step("committed")
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, k.layer.Uncommit(k.user))
+		}
+	}()
+	if err := k.hold(k.layer); err != nil {
+		return err
+	}
+	chain := append([]string{k.layer.Key()}, k.layer.Meta().Parents...)
+	if err := r.nextLayer(chain); err != nil {
+		return err
+	}
+	if err := k.restack(ctx, tree); err != nil {
+		if ferr := r.forget(); ferr != nil || ctx.Err() != nil {
+			return errors.Join(err, ferr)
+		}
+		return errNoticed{"the root filesystem could not be exchanged: " + err.Error()}
+	}
+	_ = unix.Unlink(k.entry.join(nextFile))
+	sb := r.made
+	sb.mu.Lock()
+	sb.read, sb.rec = r.now.read, r.now.rec
+	sb.mu.Unlock()
+	return nil
+}
+
+// restack puts the container's processes on the new layer.
+func (k *keeping) restack(ctx context.Context, tree *mountTree) error {
+	r := k.r
+	if tree == nil {
+		return r.movedTo()
+	}
+	r.c = &creation{
+		id: r.now.id, bundle: &spec.Bundle{Dir: r.now.rec.Bundle, Spec: r.spec}, sb: r.now, entry: k.entry,
+		cgroup: r.cgroup, layer: r.next, reset: r, o: &CreateOptions{},
+	}
+	facts, err := kernelFacts()
+	if err != nil {
+		return err
+	}
+	facts.Root, facts.Layer = r.now.rec.Rootfs, r.c.layerFact()
+	if r.c.init, err = compile.NewRestack(r.spec, facts, tree.below); err != nil {
+		return err
+	}
+	if err := r.c.init.Verify(); err != nil {
+		return err
+	}
+	if r.now.store.tamper != nil {
+		r.now.store.tamper(r.c.init.Program)
+	}
+	if err := r.reroot(ctx, k.root); err != nil {
+		return err
+	}
+	r.step("rerooted")
+	return r.movedTo()
+}
+
+// setReadOnly changes the file system that an open directory is on. EBUSY: a file is open
+// for writing on it.
+func setReadOnly(dir *os.File, on bool) error {
+	const pickEmpty = 8 // FSPICK_EMPTY_PATH
+	fs, err := unix.Fspick(int(dir.Fd()), "", unix.FSPICK_CLOEXEC|pickEmpty)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fs)
+	flag := "rw"
+	if on {
+		flag = "ro"
+	}
+	if err := unix.FsconfigSetFlag(fs, flag); err != nil {
+		return err
+	}
+	return unix.FsconfigReconfigure(fs)
+}
+
+// Snapshots lists the container's snapshots, oldest first.
+func (sb *Sandbox) Snapshots() ([]Snapshot, error) {
+	if err := sb.reload(); err != nil {
+		return nil, err
+	}
+	if sb.rec.Layer == nil {
+		return nil, kindError{errors.New("the container has no layer"), ErrNoLayer}
+	}
+	e := &entry{path: filepath.Join(sb.store.root, sb.id), fd: -1}
+	return e.snapshots(), nil
+}
+
+// DeleteSnapshot gives up a snapshot. What stands on it goes on. ErrNoSnapshot: there is
+// none of that name.
+func (sb *Sandbox) DeleteSnapshot(name string) error {
+	e, err := sb.store.lock(sb.id)
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	now := &Sandbox{store: sb.store, id: sb.id}
+	if err := now.load(e.path); err != nil {
+		return err
+	}
+	if now.rec.Layer == nil {
+		return kindError{errors.New("the container has no layer"), ErrNoLayer}
+	}
+	s, err := e.snapshot(name)
+	if err != nil {
+		return err
+	}
+	root, err := now.rec.Layer.open()
+	if err != nil {
+		return err
+	}
+	if err := unix.Unlink(e.join(snapDir + "/" + name)); err != nil {
+		return fmt.Errorf("snapshot %q: %w", name, err)
+	}
+	if err := gone(root.Release(s.Key, snapshotUser)); err != nil {
+		return fmt.Errorf("snapshot %q: %w", name, err)
+	}
+	sb.store.emptyLater(now.rec.Layer)
+	return nil
+}
+
+// snapshot reads a snapshot's record.
+func (e *entry) snapshot(name string) (*Snapshot, error) {
+	if err := validSnapshot(name); err != nil {
+		return nil, err
+	}
+	s := &Snapshot{}
+	raw, err := os.ReadFile(e.join(snapDir + "/" + name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, kindError{fmt.Errorf("snapshot %q does not exist", name), ErrNoSnapshot}
+	}
+	if err == nil {
+		err = json.Unmarshal(raw, s)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("snapshot %q: %w", name, err)
+	}
+	s.Name = name
+	return s, nil
+}
+
+// snapshots are all that can be read, oldest first.
+func (e *entry) snapshots() []Snapshot {
+	names, _ := os.ReadDir(e.join(snapDir))
+	var list []Snapshot
+	for _, n := range names {
+		if s, err := e.snapshot(n.Name()); err == nil {
+			list = append(list, *s)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b Snapshot) int { return a.Created.Compare(b.Created) })
+	return list
+}
+
+func (e *entry) addSnapshot(s *Snapshot) error {
+	if err := os.Mkdir(e.join(snapDir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	raw, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return replaceFile(e.join(snapDir+"/"+s.Name), raw)
+}
+
+// freeSnapshot is one more than the highest number that is a snapshot's name.
+func (e *entry) freeSnapshot() string {
+	highest := 0
+	names, _ := os.ReadDir(e.join(snapDir))
+	for _, n := range names {
+		if i, err := strconv.Atoi(strings.TrimSpace(n.Name())); err == nil {
+			highest = max(highest, i)
+		}
+	}
+	return strconv.Itoa(highest + 1)
+}

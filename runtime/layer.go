@@ -1,0 +1,143 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"adl.run/adl-runtime/libsandbox"
+)
+
+// layerFlags are those of create and run that are about the writable layer.
+func layerFlags() []cli.Flag {
+	return []cli.Flag{
+		flagString("layer", "give the container a writable layer above its root filesystem, which reset throws away: overlay, btrfs or none"),
+		flagLayerRoot(),
+		flagString("layer-upper", "where the layer is: disk, tmpfs or tmpfs:size=N"),
+		flagString("layer-size", "limit what the layer can hold, in bytes or with a suffix k, m, g or t"),
+	}
+}
+
+func flagLayerRoot() cli.Flag {
+	return flagString("layer-root", "directory to keep layers in (default: "+libsandbox.DefaultLayerRoot()+")")
+}
+
+// layerOptions are what the flags say.
+func layerOptions(c *cli.Context) (*libsandbox.LayerOptions, error) {
+	o := &libsandbox.LayerOptions{Driver: c.String("layer"), Upper: c.String("layer-upper")}
+	var err error
+	if o.Root, err = layerRoot(c); err != nil {
+		return nil, err
+	}
+	if size := c.String("layer-size"); size != "" {
+		if o.Size, err = libsandbox.ParseSize(size); err != nil {
+			return nil, fmt.Errorf("--layer-size: %w", err)
+		}
+	}
+	return o, nil
+}
+
+func layerRoot(c *cli.Context) (string, error) {
+	dir, err := absolute(c.String("layer-root"))
+	if err != nil {
+		return "", fmt.Errorf("--layer-root: %w", err)
+	}
+	return dir, nil
+}
+
+// deleteLater starts a process that deletes what layers have left below a layer root. It
+// inherits held: with its end the kernel takes apart what was mounted there.
+func deleteLater(root string, held []*os.File) error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	files := []uintptr{null.Fd(), null.Fd(), null.Fd()}
+	for _, f := range held {
+		files = append(files, f.Fd())
+	}
+	_, err = syscall.ForkExec("/proc/self/exe", []string{name, "gc", "--trash", "--layer-root", root}, &syscall.ProcAttr{
+		Dir: "/", Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return fmt.Errorf("start "+name+" gc: %w", err)
+	}
+	return nil
+}
+
+func (a *app) gc() *cli.Command {
+	return &cli.Command{
+		Name:        "gc",
+		Usage:       "delete what commands that were killed have left in a layer root",
+		ArgsUsage:   " ",
+		Description: "The gc command gives up layers and snapshots of containers that do not exist any\nmore, and deletes the files of all that was given up.",
+		Flags: []cli.Flag{
+			flagLayerRoot(),
+			flagBool("trash", "only delete the files of what was given up, without haste"),
+		},
+		Action: a.doGC,
+	}
+}
+
+func (a *app) doGC(c *cli.Context) error {
+	if err := a.checkArgs(c, 0, 0); err != nil {
+		return err
+	}
+	dir, err := layerRoot(c)
+	if err != nil {
+		return err
+	}
+	if dir == "" {
+		dir = libsandbox.DefaultLayerRoot()
+	}
+	if c.Bool("trash") {
+		return libsandbox.EmptyTrash(c.Context, dir)
+	}
+	return libsandbox.GC(c.Context, dir)
+}
+
+func (a *app) reset() *cli.Command {
+	return &cli.Command{
+		Name:      "reset",
+		Usage:     "put a running container back to its first state, or to a snapshot",
+		ArgsUsage: "<container-id>\n\nWhere \"<container-id>\" is the name for the instance of the container to be reset.",
+		Description: `The reset command kills every process of a container that has a layer, gives it a
+fresh one, makes its mounts anew, and starts its process again or, with
+--keep-init, lets that one live on. Without either flag it does what the
+annotation ` + libsandbox.AnnotationReset + ` says: keep-init or restart; without that, a container that
+was made by run is restarted, and one that was made by create keeps its process.`,
+		Flags: []cli.Flag{
+			flagBool("keep-init", "let the container's first process live on, with its memory and open files"),
+			flagBool("restart", "start the container's process again"),
+			flagString("to", "the snapshot to go to, instead of the first state"),
+		},
+		Action: a.doReset,
+	}
+}
+
+func (a *app) doReset(c *cli.Context) error {
+	if err := a.checkArgs(c, 1, 1); err != nil {
+		return err
+	}
+	o := &libsandbox.ResetOptions{To: c.String("to")}
+	switch keep, restart := c.Bool("keep-init"), c.Bool("restart"); {
+	case keep && restart:
+		return errors.New("--keep-init, --restart: one of them")
+	case keep:
+		o.Mode = libsandbox.ResetKeepInit
+	case restart:
+		o.Mode = libsandbox.ResetRestart
+	}
+	if c.IsSet("to") && o.To == "" {
+		return errors.New(`--to "": must be the name of a snapshot`)
+	}
+	sandbox, err := a.load(c)
+	if err != nil {
+		return err
+	}
+	return sandbox.RequestReset(c.Context, o)
+}
