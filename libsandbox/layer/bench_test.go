@@ -137,6 +137,21 @@ func BenchmarkDepth(b *testing.B) {
 	}
 }
 
+// BenchmarkLayers lists a thousand.
+func BenchmarkLayers(b *testing.B) {
+	needRoot(b)
+	f := newFixture(b, &benchKinds()[1])
+	for range 1000 {
+		f.new()
+	}
+	for b.Loop() {
+		all, err := f.root.Layers()
+		if f.check(err); len(all) != 1000 {
+			b.Fatalf("%d layers", len(all))
+		}
+	}
+}
+
 // BenchmarkCopy copies 1000 files.
 func BenchmarkCopy(b *testing.B) {
 	needRoot(b)

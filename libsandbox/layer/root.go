@@ -1,8 +1,7 @@
 package layer
 
 import (
-	"crypto/rand"
-	"encoding/hex"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -235,12 +234,12 @@ func (r *Root) suitable(root int, d Driver) error {
 // directory is without reading its layer.json.
 func newKey(limited bool) string {
 	var b [8]byte
-	_, _ = rand.Read(b[:]) // never fails
+	_, _ = unix.Getrandom(b[:], 0) // all of so few bytes, or the machine is just booting and it waits
 	b[0] &^= 0x80
 	if limited {
 		b[0] |= 0x80
 	}
-	return hex.EncodeToString(b[:])
+	return fmt.Sprintf("%016x", binary.BigEndian.Uint64(b[:]))
 }
 
 // inLayer is where the layer key has name, its upper or work directory.
