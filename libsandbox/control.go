@@ -28,6 +28,10 @@ func (sb *Sandbox) RequestReset(ctx context.Context, o *ResetOptions) error {
 		return sb.Reset(ctx, o)
 	}
 	defer unix.Close(fd)
+	limit := unix.Timeval{Sec: int64((lockTimeout + 2*exitTimeout).Seconds())} // for one who is stopped
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
+		return fmt.Errorf("reset: %w", err)
+	}
 	answer := make([]byte, maxControl)
 	n := 0
 	_, err = unix.Write(fd, []byte(string(o.Mode)+"\x00"+o.To))
@@ -95,7 +99,7 @@ func (sb *Sandbox) serveControl(listener int) {
 		return
 	}
 	defer unix.Close(fd)
-	limit := unix.Timeval{Sec: 1} // for one who connects and says nothing
+	limit := unix.Timeval{Usec: 20_000} // for one who connects and says nothing
 	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit)
 	request := make([]byte, maxControl)
 	n, err := kernel.Read(fd, request)

@@ -3,6 +3,7 @@ package libsandbox
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -56,7 +57,7 @@ func (sb *Sandbox) destroy(ctx context.Context, e *entry) error {
 		return err
 	}
 	if err := sb.dropLayers(e); err != nil {
-		return err
+		slog.Warn("container " + sb.id + ": " + err.Error() + "; gc will give them up")
 	}
 	if h := sb.rec.Hooks; h != nil {
 		warnHooks(ctx, "poststop", h.Poststop, sb.rec.hookState(specs.StateStopped, 0))

@@ -65,6 +65,17 @@ func (r *initRecord) appendJSON(b []byte) []byte {
 	if len(r.Files) > 0 {
 		b = append(b, ']')
 	}
+	for i, ino := range r.Namespaces {
+		if i == 0 {
+			b = append(b, `,"namespaces":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = strconv.AppendUint(b, ino, 10)
+	}
+	if len(r.Namespaces) > 0 {
+		b = append(b, ']')
+	}
 	return append(b, '}')
 }
 

@@ -27,11 +27,6 @@ func (r *resetting) keepInit(ctx context.Context) error {
 	if err := r.compileReroot(); err != nil {
 		return err
 	}
-	held := openOldRoot(r.now.rec.Init.Pid)
-	if held == nil {
-		return fmt.Errorf("%w", ErrNotRunning)
-	}
-	defer r.now.store.emptyLater(r.now.rec.Layer, held)
 	if err := r.cgroup.Isolate(r.now.rec.Init.Pid); err != nil {
 		return err
 	}
@@ -40,6 +35,11 @@ func (r *resetting) keepInit(ctx context.Context) error {
 		defer func() { _ = r.cgroup.Thaw() }()
 	}
 	r.made.reapExecs()
+	held, err := r.oldRoot()
+	if err != nil {
+		return err
+	}
+	defer r.now.store.emptyLater(r.now.rec.Layer, held)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -49,6 +49,45 @@ func (r *resetting) keepInit(ctx context.Context) error {
 	}
 	r.step("rerooted")
 	return errors.Join(r.movedTo(), <-cleared)
+}
+
+// oldRoot opens the root directory of init, which stands still, and makes sure that it is
+// where the runtime has put it: with the privileges for that it may have gone elsewhere.
+func (r *resetting) oldRoot() (*os.File, error) {
+	pid := r.now.rec.Init.Pid
+	held := openOldRoot(pid)
+	if held == nil {
+		return nil, fmt.Errorf("%w", ErrNotRunning)
+	}
+	err := r.atHome(held)
+	if ended, _ := kernel.WaitExit(r.pidfd, 0); ended { // and the number may be another's
+		err = fmt.Errorf("%w", ErrNotRunning)
+	}
+	if err != nil {
+		held.Close()
+		return nil, err
+	}
+	return held, nil
+}
+
+func (r *resetting) atHome(root *os.File) error {
+	if left := r.left(); len(left) > 0 {
+		return fmt.Errorf("init has left its %s namespace: restart it instead", left[0])
+	}
+	st, err := kernel.Statx(int(root.Fd()), "")
+	if err != nil {
+		return fmt.Errorf("root directory of init: %w", err)
+	}
+	mounts, err := kernel.Mounts(r.now.rec.Init.Pid)
+	if err != nil {
+		return err
+	}
+	for _, m := range mounts {
+		if m.ID == st.Mnt_id && m.Shows(r.old) && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+			return nil
+		}
+	}
+	return errors.New("init has changed its root directory: restart it instead")
 }
 
 // compileReroot compiles the program.
@@ -87,6 +126,9 @@ func (r *resetting) reroot(ctx context.Context, root *os.File) error {
 	}
 	p := compile.NewUnroot(r.spec, &compile.Facts{}, pivoted)
 	uerr := p.Verify()
+	if pivoted && uerr == nil {
+		uerr = r.emptyAttic()
+	}
 	if uerr == nil {
 		uerr = r.runIn(context.WithoutCancel(ctx), p, root)
 	}
@@ -98,6 +140,42 @@ func (r *resetting) reroot(ctx context.Context, root *os.File) error {
 		return nil
 	}
 	return err
+}
+
+// attic is a tmpfs that a program moves the old root to.
+type attic struct{ fd int }
+
+func (a *attic) Fd() uintptr { return uintptr(a.fd) }
+
+// newAttic makes one, unattached.
+func newAttic() (*attic, error) {
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("fsopen tmpfs", err)
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return nil, os.NewSyscallError("fsconfig tmpfs", err)
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fsmount tmpfs", err)
+	}
+	if err := unix.Mkdirat(fd, compile.AtticDir, 0o700); err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("mkdirat", err)
+	}
+	return &attic{fd}, nil
+}
+
+// emptyAttic removes the directory that the old root is on. In this mount namespace it is
+// no mount point.
+func (r *resetting) emptyAttic() error {
+	err := unix.Unlinkat(r.attic.fd, compile.AtticDir, unix.AT_REMOVEDIR)
+	if err != nil && err != unix.ENOENT {
+		return fmt.Errorf("remove the old root: %w", err)
+	}
+	return nil
 }
 
 // pivoted says whether init stands on another root than it did.
@@ -127,6 +205,13 @@ func (r *resetting) runIn(ctx context.Context, p *program.Program, root *os.File
 	if r.mount != nil {
 		o.Named[compile.FileLayer] = int(r.mount.Fd())
 	}
+	if r.attic == nil {
+		if r.attic, err = newAttic(); err != nil {
+			return err
+		}
+		r.fds.add(int(r.attic.Fd()))
+	}
+	o.Named[compile.FileAttic] = int(r.attic.Fd())
 	var child *engine.Child
 	err = kernel.WithPidNamespace(r.pidfd, func() (err error) {
 		child, err = engine.Start(p, o)
@@ -160,6 +245,13 @@ func (r *resetting) followReroot(ctx context.Context) (done bool, err error) {
 			return false, err
 		case rec.Barrier == compile.BarrierDone:
 			done = true
+		case rec.Barrier == compile.BarrierAttic:
+			if err := r.emptyAttic(); err != nil {
+				return false, err
+			}
+			if err := c.child.Release(); err != nil {
+				return false, c.explain(err)
+			}
 		case rec.Barrier == compile.BarrierCopyUp, rec.Barrier >= compile.BarrierTarget:
 			if err := c.barrier(ctx, rec); err != nil {
 				return false, c.explain(err)
@@ -190,6 +282,12 @@ func (r *resetting) clearIPC() <-chan error {
 		return done
 	}
 	fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/ipc", r.now.rec.Init.Pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		if ended, _ := kernel.WaitExit(r.pidfd, 0); ended || sameFile(fd, "/proc/self/ns/ipc") {
+			unix.Close(fd) // the number is another's now
+			err = unix.ESRCH
+		}
+	}
 	if err != nil {
 		done <- fmt.Errorf("ipc namespace: %w", err)
 		return done

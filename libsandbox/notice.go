@@ -46,6 +46,9 @@ func readTree(pid int, root *os.File) (*mountTree, error) {
 		return nil, errNoticed{"the root directory is no mount of the container's"}
 	}
 	t.root = mounts[i]
+	if t.info.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 {
+		return nil, errNoticed{"init has changed its root directory"}
+	}
 	if t.root.Shared {
 		return nil, errNoticed{"mounts on the root propagate to others"}
 	}
@@ -158,11 +161,14 @@ func (t *mountTree) noSockets(pid int, root *os.File) error {
 		return err
 	}
 	for line := range strings.Lines(string(raw)) {
-		i := strings.Index(line, " /")
-		if i < 0 {
+		name := socketName(line)
+		if name == "" || name[0] == '@' {
 			continue
 		}
-		name := path.Clean(strings.TrimSuffix(line[i+1:], "\n"))
+		if name[0] != '/' {
+			return errNoticed{"a socket is bound to " + name + ", relative to some directory"}
+		}
+		name = path.Clean(name)
 		fd, err := kernel.OpenAtRoot(int(root.Fd()), strings.TrimPrefix(name, "/"), unix.O_PATH|unix.O_NOFOLLOW)
 		if err != nil {
 			continue // of another root
@@ -174,4 +180,21 @@ func (t *mountTree) noSockets(pid int, root *os.File) error {
 		}
 	}
 	return nil
+}
+
+// socketName is the name in a line of /proc/net/unix, which seven fields precede, and a
+// line with their titles all others; empty for none.
+func socketName(line string) string {
+	line = strings.TrimSuffix(line, "\n")
+	for range 7 {
+		_, rest, ok := strings.Cut(strings.TrimLeft(line, " "), " ")
+		if !ok {
+			return ""
+		}
+		line = rest
+	}
+	if line == "Path" {
+		return ""
+	}
+	return line
 }

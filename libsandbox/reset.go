@@ -88,6 +88,7 @@ type resetting struct {
 	cgroup *cgroup.Cgroup
 	pidfd  int // of init; -1 where there is none
 	fds    descriptors
+	attic  *attic
 	c      *creation
 }
 
@@ -387,6 +388,9 @@ func (r *resetting) restart(ctx context.Context) error {
 	if err := r.restartable(); err != nil {
 		return err
 	}
+	if slices.Contains(r.left(), specs.UserNamespace) && hasOwn(r.spec, specs.UserNamespace) && r.pidfd >= 0 {
+		return errors.New("init has left its user namespace: delete the container")
+	}
 	c.bundle.Spec = r.keepNamespaces()
 	if err := r.renewUnit(); err != nil {
 		return err
@@ -458,6 +462,7 @@ func (r *resetting) keepNamespaces() *specs.Spec {
 	if r.pidfd < 0 {
 		return &s // there is no init to take them from
 	}
+	left := r.left()
 	for i := range l.Namespaces {
 		ns := &l.Namespaces[i]
 		file := namespaceFile(ns.Type)
@@ -465,11 +470,23 @@ func (r *resetting) keepNamespaces() *specs.Spec {
 		if ns.Type == specs.NetworkNamespace && !r.ownsNetwork() {
 			keep, l.NetDevices = true, nil
 		}
-		if keep && file != "" {
+		if keep && file != "" && !slices.Contains(left, ns.Type) {
 			ns.Path = "/proc/" + strconv.Itoa(r.now.rec.Init.Pid) + "/ns/" + file
 		}
 	}
 	return &s
+}
+
+// left are the namespaces that init has been given and is not in any more.
+func (r *resetting) left() (list []specs.LinuxNamespaceType) {
+	was := r.now.rec.Init.Namespaces
+	is := namespacesOf(r.now.rec.Init.Pid)
+	for i, t := range recordedNamespaces() {
+		if i < len(was) && was[i] != is[i] {
+			list = append(list, t)
+		}
+	}
+	return list
 }
 
 // namespaceFile is the name of a namespace's file in /proc/PID/ns (namespaces(7)).
@@ -490,8 +507,10 @@ func namespaceFile(t specs.LinuxNamespaceType) string {
 // moved into it would be lost with it.
 func (r *resetting) ownsNetwork() bool {
 	caps := r.spec.Process.Capabilities
-	return caps != nil && len(r.spec.Linux.NetDevices) == 0 &&
-		(slices.Contains(caps.Bounding, "CAP_NET_ADMIN") || slices.Contains(caps.Permitted, "CAP_NET_ADMIN"))
+	admin := caps != nil && (slices.Contains(caps.Bounding, "CAP_NET_ADMIN") || slices.Contains(caps.Permitted, "CAP_NET_ADMIN"))
+	// Its sysctls are files of root's, which take no capability.
+	sysctls := !slices.Contains(r.spec.Linux.ReadonlyPaths, "/proc/sys")
+	return len(r.spec.Linux.NetDevices) == 0 && (admin || sysctls)
 }
 
 // renewUnit plans a new unit where the cgroup is systemd's, which removes one that

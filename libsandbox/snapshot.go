@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -185,6 +184,15 @@ func (k *keeping) take(ctx context.Context) error {
 		}
 		return k.hold(l)
 	case k.r.pidfd < 0:
+		// Init's end is not that of its threads, nor of others where it has no pid
+		// namespace.
+		pids, err := k.r.cgroup.Procs()
+		if err == nil && len(pids) > 0 {
+			err = fmt.Errorf("the container has stopped, but process %d of it has not", pids[0])
+		}
+		if err != nil {
+			return err
+		}
 		return k.byReference(ctx, nil)
 	}
 	return k.standing(func() error {
@@ -233,6 +241,9 @@ func (k *keeping) look() (*mountTree, error) {
 	if k.root = openOldRoot(pid); k.root == nil {
 		return nil, fmt.Errorf("%w", ErrNotRunning)
 	}
+	if left := k.r.left(); len(left) > 0 {
+		return nil, errNoticed{"init has left its " + string(left[0]) + " namespace"}
+	}
 	tree, err := readTree(pid, k.root)
 	if err != nil {
 		return nil, err
@@ -251,6 +262,14 @@ func (k *keeping) look() (*mountTree, error) {
 // tree there are no processes.
 func (k *keeping) byReference(ctx context.Context, tree *mountTree) (err error) {
 	r := k.r
+	if err := replaceFile(k.entry.join(nextFile), []byte(r.old)); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = unix.Unlink(k.entry.join(nextFile))
+		}
+	}()
 	if tree != nil {
 		if err := setReadOnly(k.root, true); err != nil {
 			if err == unix.EBUSY {
@@ -438,7 +457,7 @@ func (e *entry) freeSnapshot() string {
 	highest := 0
 	names, _ := os.ReadDir(e.join(snapDir))
 	for _, n := range names {
-		if i, err := strconv.Atoi(strings.TrimSpace(n.Name())); err == nil {
+		if i, err := strconv.Atoi(n.Name()); err == nil && i < 1<<31 {
 			highest = max(highest, i)
 		}
 	}

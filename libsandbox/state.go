@@ -69,6 +69,27 @@ type initRecord struct {
 	// Files are the descriptors that init was given, for the next init; nil without a
 	// layer.
 	Files []fileID `json:"files"`
+	// Namespaces are the inodes of those that init was given, in the order of
+	// recordedNamespaces; nil without a layer.
+	Namespaces []uint64 `json:"namespaces"`
+}
+
+// recordedNamespaces are the types that a reset depends on.
+func recordedNamespaces() []specs.LinuxNamespaceType {
+	return []specs.LinuxNamespaceType{specs.MountNamespace, specs.NetworkNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.UserNamespace, specs.PIDNamespace}
+}
+
+// namespacesOf are the inodes of a process's namespaces; 0 for one that there is none of.
+func namespacesOf(pid int) []uint64 {
+	types := recordedNamespaces()
+	list := make([]uint64, len(types))
+	for i, t := range types {
+		var st unix.Stat_t
+		if unix.Stat(fmt.Sprintf("/proc/%d/ns/%s", pid, namespaceFile(t)), &st) == nil {
+			list[i] = st.Ino
+		}
+	}
+	return list
 }
 
 // fileID tells one open file from another.
@@ -172,7 +193,7 @@ func (c *creation) writeInit() error {
 	}
 	r := initRecord{ProcessID: id, Image: c.child.Image}
 	if c.layer != nil {
-		r.Layer, r.Files = c.layer.Key(), c.files
+		r.Layer, r.Files, r.Namespaces = c.layer.Key(), c.files, namespacesOf(c.child.Pid)
 	}
 	c.sb.rec.Init = r
 	if c.reset != nil {
@@ -186,7 +207,7 @@ func (c *creation) writeInit() error {
 
 // replaceFile writes a file that readers find as it was or as it is to be.
 func replaceFile(path string, raw []byte) error {
-	tmp := path + ".new"
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new") // no name of a snapshot
 	if err := writeFile(tmp, raw); err != nil {
 		_ = unix.Unlink(tmp)
 		return err

@@ -10,8 +10,7 @@
 //	                            (ext4, xfs) or a tmpfs of its own (in memory)
 //	ROOT/layers/KEY/root        btrfs: the subvolume
 //	ROOT/layers/KEY/users/      of a committed layer: an empty file per user
-//	ROOT/trash/KEY              what Empty is to delete
-//	ROOT/trash/lock             flock(2): held by whoever deletes
+//	ROOT/trash/KEY              what Empty is to delete; who does has a flock(2) on ROOT/trash
 //	ROOT/memory                 a tmpfs that is a layer root, too (OpenMemory)
 //
 // A KEY is 16 hexadecimal digits at random; of a layer with a limit, the first is 8 or

@@ -204,7 +204,7 @@ func TestOneDeleter(t *testing.T) {
 	f := newFixture(t, &kinds()[1])
 	f.check(f.new().Discard())
 	f.empty()
-	lock, err := os.OpenFile(filepath.Join(f.root.dir, trashDir, lockFile), os.O_RDWR, 0)
+	lock, err := os.Open(filepath.Join(f.root.dir, trashDir))
 	f.check(err)
 	f.check(unix.Flock(int(lock.Fd()), unix.LOCK_EX))
 	if err := f.root.Empty(context.Background(), Pace{}); !errors.Is(err, ErrBusy) {

@@ -16,7 +16,7 @@ import (
 const (
 	layersDir = "layers"
 	trashDir  = "trash"
-	lockFile  = "lock" // in the trash
+	lockFile  = "lock" // earlier versions had it in the trash
 	metaFile  = "layer.json"
 	usersDir  = "users"
 	upperDir  = "upper"

@@ -79,15 +79,14 @@ func (e *emptying) once(ctx context.Context) error {
 		return err
 	}
 	defer unix.Close(root)
-	lock, err := unix.Openat(root, trashDir+"/"+lockFile, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err == unix.ENOENT { // whoever made the root did not get so far
+	lock, err := openDir(root, trashDir) // itself: on a full disk there is no room for a file
+	if err == unix.ENOENT {              // whoever made the root did not get so far
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("lock the trash: %w", err)
 	}
 	defer unix.Close(lock)
-	e.r.did("create lock")
 	if err := unix.Flock(lock, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if err == unix.EWOULDBLOCK {
 			err = ErrBusy

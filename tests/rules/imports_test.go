@@ -32,6 +32,7 @@ func importRules() []struct {
 		{"libsandbox/internal/kernel/...", []string{"libsandbox/internal/kernel/..."}},
 		{"hack/completion", []string{"runtime"}},
 		{"tests/harness", nil}, // knows a runtime only as an executable
+		{"tests/bench/layers", []string{"tests/harness", "spec", "libsandbox", "libsandbox/layer"}},
 		{"tests/...", []string{"tests/harness", "spec"}},
 	}
 }

@@ -19,6 +19,7 @@ const (
 	BarrierCgroup   = 5 // the cgroup is needed
 	BarrierListener = 6 // Record.Value is the number of init's descriptor of a seccomp listener
 	BarrierDone     = 7 // the program has done all and ends
+	BarrierAttic    = 8 // the old root is in the attic: remove AtticDir
 
 	// BarrierTarget and above: the root came along; make Init.Targets[n-BarrierTarget]
 	// in it.

@@ -13,6 +13,12 @@ import (
 // that change it.
 const FileRoot = "root"
 
+// FileAttic is the descriptor of an unattached tmpfs with an empty directory AtticDir.
+const (
+	FileAttic = "attic"
+	AtticDir  = "old"
+)
+
 // NewReroot compiles the exchange of a running container's root filesystem for a fresh
 // one, on Facts.Layer, under the processes that stand on it. FileInit is a pidfd of
 // init; nothing in the container may run meanwhile. Of the facts, those about processes
@@ -24,7 +30,7 @@ const FileRoot = "root"
 //	a mount on /         the new root; the mounts and devices of the spec in it
 //	pivot_root           moves the root directory and the working directory of every
 //	                     process that stands on the old root (pivot_root(2))
-//	umount               the old root and everything in it
+//	rmdir                by the runtime, of what the old root has been moved onto
 //
 // Until pivot_root the container sees nothing of it, and a fault leaves no more than a
 // mount on top of its root; see NewUnroot.
@@ -92,10 +98,8 @@ func (c *compiler) enterContainer(flags int) {
 // attachRoot puts the new root on top of the old one.
 func (c *compiler) attachRoot() {
 	c.Note("root.path")
-	if propagation(c.spec.Linux.RootfsPropagation)&unix.MS_SHARED != 0 {
-		// Nobody is to be told of what is mounted on it, and pivot_root(2) demands it.
-		c.Emit(unix.SYS_MOUNT, program.Num(0), c.String("/"), program.Num(0), program.Num(unix.MS_PRIVATE))
-	}
+	// Nobody is to be told of what is mounted on it, and pivot_root(2) demands it.
+	c.Emit(unix.SYS_MOUNT, program.Num(0), c.String("/"), program.Num(0), program.Num(unix.MS_PRIVATE))
 	c.EmitTo(c.t, unix.SYS_OPENAT, program.Num(unix.AT_FDCWD), c.String("/"), program.Num(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC))
 	c.moveMount(c.root)
 	c.close(c.t)
@@ -156,13 +160,31 @@ func errReroot() error {
 }
 
 // exchange makes %root the root of everybody who stands on the old one, and ends.
+//
+// The old root must not be unmounted here: umount2(2) takes mounts off each other, so that
+// a descriptor of the old /proc would show what has been masked in it. It is moved into
+// a directory of FileAttic, which the runtime removes: then the kernel unmounts what is
+// on it and leaves it connected (rmdir(2) of a mount point of another mount namespace).
 func (c *compiler) exchange() {
 	c.Note("root.path")
+	c.openat2(c.t, c.root, "dev", unix.O_PATH|unix.O_DIRECTORY, noSymlinks)
+	c.Emit(unix.SYS_MOVE_MOUNT, c.File(FileAttic), c.String(""), program.Val(c.t), c.String(""),
+		program.Num(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+	c.close(c.t)
 	c.Emit(unix.SYS_FCHDIR, program.Val(c.root))
-	c.pivot()
+	c.Emit(unix.SYS_PIVOT_ROOT, c.String("."), c.String("dev/"+AtticDir))
+	c.report(BarrierAttic)
+	c.await()
+	c.leaveAttic()
+	c.finish()
+}
+
+// leaveAttic unmounts what the old root was moved to.
+func (c *compiler) leaveAttic() {
+	c.Emit(unix.SYS_FCHDIR, c.File(FileAttic))
+	c.Tolerate(c.Emit(unix.SYS_UMOUNT2, c.String("."), program.Num(unix.MNT_DETACH)), unix.EINVAL)
 	c.Emit(unix.SYS_CHDIR, c.String("/"))
 	c.rootPropagation()
-	c.finish()
 }
 
 // finish is the end of a program that executes nothing.
@@ -208,8 +230,7 @@ func (c *compiler) openOld(name string, flags uint64) {
 
 // NewUnroot compiles the removal of what a program that failed has left: before
 // pivot_root, a new root on top of the one that init has, which is FileRoot; after it,
-// FileRoot on top of the new one. Only those see either who enter the container. FileInit
-// is as in NewReroot.
+// FileAttic, from which the runtime has removed the old root. FileInit is as in NewReroot.
 func NewUnroot(spec *specs.Spec, facts *Facts, pivoted bool) *program.Program {
 	c := newCompiler(spec, facts, &Options{})
 	c.begin("reset")
@@ -220,23 +241,20 @@ func NewUnroot(spec *specs.Spec, facts *Facts, pivoted bool) *program.Program {
 		c.becomeRoot()
 	}
 	c.Note("root.path")
+	if pivoted {
+		c.leaveAttic()
+		c.finish()
+		return &c.Program
+	}
 	var same program.Label
 	init, top := c.Slots("init", statxSlots), c.Slots("top", statxSlots)
 	c.statx(init, c.File(FileRoot), "")
 	c.statx(top, program.Num(uint32(1<<32+unix.AT_FDCWD)), "/")
 	i := c.EmitTo(program.Discard, program.Test, program.Val(top+statxMountID), program.Num(^uint64(0)), program.Val(init+statxMountID), program.Num(0), program.Num(int(unix.EAGAIN)))
-	if pivoted {
-		c.OnError(i, unix.EAGAIN, &same)
-	} else {
-		c.OnSuccess(i, &same)
-		c.Tolerate(i, unix.EAGAIN)
-	}
+	c.OnSuccess(i, &same)
+	c.Tolerate(i, unix.EAGAIN)
 	c.Emit(unix.SYS_UMOUNT2, c.String("/"), program.Num(unix.MNT_DETACH))
 	c.Bind(&same)
-	if pivoted {
-		c.Emit(unix.SYS_CHDIR, c.String("/"))
-		c.rootPropagation()
-	}
 	c.finish()
 	return &c.Program
 }

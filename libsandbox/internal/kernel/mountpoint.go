@@ -53,7 +53,12 @@ type Mount struct {
 	Dev        uint64 // of the file system
 	Point      string // as the process sees it
 	Shared     bool   // mount events propagate to others
+	line       string
 }
+
+// Shows says whether the mount is of a directory with that name, or of an overlay with
+// one: the name is a component of a path in its line.
+func (m *Mount) Shows(name string) bool { return strings.Contains(m.line, "/"+name+"/") }
 
 // Mounts lists what process pid has mounted, in the order of its mountinfo.
 func Mounts(pid int) ([]Mount, error) {
@@ -64,6 +69,7 @@ func Mounts(pid int) ([]Mount, error) {
 	var list []Mount
 	for line := range strings.Lines(string(info)) {
 		m, err := parseMount(line)
+		m.line = line
 		if err != nil {
 			return nil, fmt.Errorf("mountinfo %q: %w", line, err)
 		}
