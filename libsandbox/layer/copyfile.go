@@ -109,8 +109,8 @@ func (c *copier) some(src, dst int, at int64, n int) (int, error) {
 // dress gives the copy of name what st and the original say of it. The order matters: to
 // change the owner takes set-user-ID bits and capabilities away.
 func (c *copier) dress(name string, st *unix.Stat_t) error {
-	if err := unix.Fchownat(c.dst, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return fmt.Errorf("chown: %w", err)
+	if err := chown(c.dst, name, st); err != nil {
+		return err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
 		if err := unix.Fchmodat(c.dst, name, st.Mode&0o7777, 0); err != nil {

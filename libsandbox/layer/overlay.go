@@ -57,10 +57,8 @@ func dressRoot(from string, dir int, name string) error {
 	if err := unix.Stat(from, &st); err != nil {
 		return err
 	}
-	if int(st.Uid) != unix.Geteuid() || int(st.Gid) != unix.Getegid() {
-		if err := unix.Fchownat(dir, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return fmt.Errorf("chown: %w", err)
-		}
+	if err := chown(dir, name, &st); err != nil {
+		return err
 	}
 	if err := unix.Fchmodat(dir, name, st.Mode&0o7777, 0); err != nil {
 		return fmt.Errorf("chmod: %w", err)
@@ -69,6 +67,17 @@ func dressRoot(from string, dir int, name string) error {
 		return err
 	}
 	return setTimes(dir, name, &st)
+}
+
+// chown gives name in dir the owner in st. It is not left out where that is who runs
+// this: a directory with the set-group-ID bit, or a mount with grpid, gives files another
+// group.
+func chown(dir int, name string, st *unix.Stat_t) error {
+	err := unix.Fchownat(dir, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil {
+		return fmt.Errorf("chown: %w", err)
+	}
+	return nil
 }
 
 func dressXattrs(from string, dir int, name string) error {

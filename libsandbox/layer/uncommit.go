@@ -26,6 +26,9 @@ func (l *Layer) Uncommit(user string) error {
 		l.meta.Committed = false
 		return nil
 	case unix.ENOTEMPTY:
+		if err := l.root.addUser(root, l.meta.Key, user); err != nil {
+			return err
+		}
 		err = ErrInUse
 	}
 	return fmt.Errorf("uncommit layer %s: %w", l.meta.Key, err)

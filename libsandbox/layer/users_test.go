@@ -294,3 +294,33 @@ func ignore(err, known error) error {
 	}
 	return err
 }
+
+// TestUncommit: what nobody else has can be written again.
+func TestUncommit(t *testing.T) {
+	needRoot(t)
+	f := newFixture(t, &kinds()[1])
+	l := f.new()
+	f.check(l.Commit())
+	f.check(f.root.Hold(l.Key(), "named"))
+	n := f.next(l, on(l)...)
+	if !n.Unchanged() || l.Unchanged() {
+		t.Errorf("a new layer is unchanged: %v; one without a parent: %v", n.Unchanged(), l.Unchanged())
+	}
+	f.check(os.WriteFile(filepath.Join(written(n), "file"), nil, 0o600))
+	if n.Unchanged() {
+		t.Error("a layer with a file is unchanged")
+	}
+	if err := l.Uncommit("named"); !errors.Is(err, ErrInUse) {
+		t.Errorf("with a layer on it: %v", err)
+	}
+	f.check(n.Discard())
+	f.check(l.CheckLowers())
+	f.check(l.Uncommit("named"))
+	loaded, err := f.root.Load(l.Key())
+	if f.check(err); loaded.Meta().Committed || l.Meta().Committed {
+		t.Error("still committed")
+	}
+	f.check(l.Discard())
+	f.empty()
+	f.nothingLeft()
+}
