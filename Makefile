@@ -18,11 +18,11 @@ export GO TAGS
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint unit root cross fuzz conformance managers bench man completion install clean
+.PHONY: help build run test lint unit root cross fuzz conformance managers bench bench-layers man completion install clean
 
 help: ## print this list
 	@echo "make TARGET, where TARGET is one of:"
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16 | sed 's/^/  /'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16 | sed 's/^/  /'
 
 build: ## build build/adl-runtime
 	@hack/need-go.sh
@@ -59,6 +59,9 @@ managers: ## podman, containerd and Docker on this runtime; installs them (root)
 
 bench: build ## compare speed and memory with crun and runc, and check the targets (root)
 	hack/bench.sh
+
+bench-layers: build ## the same for reset, snapshot and fork, on three filesystems (root)
+	$(GO) run ./tests/bench/layers -check
 
 man: build ## write build/man/adl-runtime.8
 	hack/man.sh $(BINARY) $(MANUAL)

@@ -39,7 +39,7 @@ func (r *resetting) keepInit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer r.now.store.emptyLater(r.now.rec.Layer, held)
+	r.held = held
 	if err := ctx.Err(); err != nil {
 		return err
 	}

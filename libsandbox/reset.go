@@ -65,7 +65,11 @@ func (sb *Sandbox) Reset(ctx context.Context, o *ResetOptions) error {
 	if err := r.prepare(); err != nil {
 		return fmt.Errorf("reset: %w", err)
 	}
-	if err := r.run(ctx); err != nil {
+	err = r.run(ctx)
+	if r.held != nil { // and the old layer is in the trash by now
+		r.now.store.emptyLater(r.now.rec.Layer, r.held)
+	}
+	if err != nil {
 		return fmt.Errorf("reset: %w", err)
 	}
 	return nil
@@ -89,6 +93,7 @@ type resetting struct {
 	pidfd  int // of init; -1 where there is none
 	fds    descriptors
 	attic  *attic
+	held   *os.File // the root directory that the processes have left; see openOldRoot
 	c      *creation
 }
 
@@ -410,11 +415,7 @@ func (r *resetting) restart(ctx context.Context) error {
 	}
 	r.step("marked")
 	defer r.made.renew()()
-	held, err := r.end()
-	if held != nil {
-		defer r.now.store.emptyLater(r.now.rec.Layer, held)
-	}
-	if err != nil {
+	if r.held, err = r.end(); err != nil {
 		return err
 	}
 	r.step("ended")

@@ -15,18 +15,32 @@ import (
 // and every POSIX message queue of an IPC namespace (ipc_namespaces(7)). Who uses one
 // keeps a segment until he lets go of it.
 func ClearIPC(namespace int) error {
-	result := make(chan error)
-	go func() {
-		// Never unlocked: the thread ends with the goroutine, as its namespace is not
-		// the others' any more.
-		runtime.LockOSThread()
-		if err := unix.Setns(namespace, unix.CLONE_NEWIPC); err != nil {
-			result <- os.NewSyscallError("setns", err)
-			return
-		}
-		result <- errors.Join(clearSystemV(), clearQueues())
-	}()
-	return <-result
+	return onThread("ipc", namespace, unix.CLONE_NEWIPC, func() error {
+		return errors.Join(clearSystemV(), clearQueues())
+	})
+}
+
+// onThread calls f on a thread that has entered a namespace, of the kind that
+// /proc/PID/ns/NAME is of, and leaves it afterwards. If that fails, the thread ends with
+// the goroutine; only the process's first one stays, unused.
+func onThread(name string, namespace, kind int, f func() error) error {
+	runtime.LockOSThread()
+	own, err := unix.Open("/proc/thread-self/ns/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		runtime.UnlockOSThread()
+		return os.NewSyscallError("open "+name+" namespace", err)
+	}
+	defer unix.Close(own)
+	if err := unix.Setns(namespace, kind); err != nil {
+		runtime.UnlockOSThread()
+		return os.NewSyscallError("setns", err)
+	}
+	err = f()
+	if serr := unix.Setns(own, kind); serr != nil {
+		return errors.Join(err, os.NewSyscallError("setns", serr))
+	}
+	runtime.UnlockOSThread()
+	return err
 }
 
 // clearSystemV removes what the tables of the thread's namespace list (sysvipc(7)).
