@@ -34,6 +34,8 @@ state = "%[1]s/state"
   SystemdCgroup = %[4]t
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+  SystemdCgroup = %[4]t
 `
 
 const cniConfig = `{"cniVersion": "0.4.0", "name": "tests", "plugins": [

@@ -17,7 +17,8 @@ import (
 
 // probe prints, in sections, what a process sees of its container.
 const probe = `
-section() { echo "== $1"; }
+exec 2>&1
+section() { echo "== $*"; }
 lines() { while read f; do echo "$f $(cat $f 2>&1 | tr '\n' ';')"; done; }
 section mountinfo; cat /proc/self/mountinfo
 section dev; cd /dev; find . | sort | while read f; do stat -c '%n %F %a %u:%g %t:%T %N' $f; done
@@ -263,6 +264,7 @@ func reasons() []struct{ heading, section, line string } {
 	return []struct{ heading, section, line string }{
 		{v1, "mountinfo", `/sys/fs/cgroup \(on /sys\): / r[ow],nosuid,nodev,noexec,relatime - tmpfs`},
 		{v1, "files", `/sys/fs/cgroup directory [57]55 0:0`},
+		{"cpu.shares on cgroup v2", "limits of cgroups", `/sys/fs/cgroup/cpu\.weight(\.nice)? `},
 		{"/dev/core", "dev", `only runc: \./core symbolic link .* -> '/proc/kcore'`},
 	}
 }
