@@ -283,7 +283,7 @@ func (r *resetting) clearIPC() <-chan error {
 	}
 	fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/ipc", r.now.rec.Init.Pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err == nil {
-		if ended, _ := kernel.WaitExit(r.pidfd, 0); ended || sameFile(fd, "/proc/self/ns/ipc") {
+		if ended, _ := kernel.WaitExit(r.pidfd, 0); ended {
 			unix.Close(fd) // the number is another's now
 			err = unix.ESRCH
 		}

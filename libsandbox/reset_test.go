@@ -264,11 +264,23 @@ func inIPC(t *testing.T, fd int, f func()) {
 	go func() {
 		defer close(done)
 		runtime.LockOSThread()
+		own, err := unix.Open("/proc/thread-self/ns/ipc", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer unix.Close(own)
 		if err := unix.Setns(fd, unix.CLONE_NEWIPC); err != nil {
 			t.Error(err)
 			return
 		}
 		f()
+		// The process's first thread would stay there.
+		if err := unix.Setns(own, unix.CLONE_NEWIPC); err != nil {
+			t.Error(err)
+			return
+		}
+		runtime.UnlockOSThread()
 	}()
 	<-done
 }

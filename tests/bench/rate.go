@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -58,25 +59,32 @@ func (r *rig) steadyExecs(ctx context.Context, runtime string, rate int, during 
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("interrupted: %w", context.Cause(ctx))
 	}
-	got, err := r.workers[runtime][0].ask(request{Step: stepRate, Rate: rate, Count: int(during.Seconds() * float64(rate))})
+	count := int(during.Seconds() * float64(rate))
+	got, err := r.workers[runtime][0].ask(request{Step: stepRate, Rate: rate, Count: count})
 	if err != nil {
 		return nil, err
 	}
 	_, err = r.step(runtime, opDeleteForce, 1, 0)
-	return got.Late, err
+	return append(got.Late, slices.Repeat([]float64{math.Inf(1)}, count-len(got.Late))...), err
 }
 
-// steadyExecs is the worker's part.
+// steadyExecs is the worker's part. It gives up on a runtime that is not half as fast as
+// it should be; what is missing then is infinitely late.
 func (w *worker) steadyExecs(rate, count int) (reply, error) {
 	out := reply{Late: make([]float64, count)}
 	errs := make([]error, count)
 	slots := make(chan struct{}, maxInFlight)
 	var wg sync.WaitGroup
 	begin := now()
+	period := int64(time.Second) / int64(rate)
 	for i := range count {
-		due := begin + int64(i)*int64(time.Second)/int64(rate)
+		due := begin + int64(i)*period
 		sleepUntil(due)
 		slots <- struct{}{}
+		if now() > begin+2*int64(count)*period {
+			out.Late = out.Late[:i]
+			break
+		}
 		wg.Go(func() {
 			defer func() { <-slots }()
 			_, end, ws, err := w.launch(w.argv[opExec])
