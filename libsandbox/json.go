@@ -4,9 +4,9 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
-	"unicode/utf8"
 
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/spec"
 )
 
 // The records are written by hand: the first use of encoding/json costs as much as
@@ -54,7 +54,7 @@ func (r *initRecord) appendJSON(b []byte) []byte {
 	b = append(b, `,"ino":`...)
 	b = append(strconv.AppendUint(b, r.Image.Ino, 10), '}')
 	if r.Layer != "" {
-		b = appendString(append(b, `,"layer":`...), r.Layer)
+		b = spec.AppendString(append(b, `,"layer":`...), r.Layer)
 	}
 	for i, f := range r.Files {
 		b = append(b, [2]string{`,{"dev":`, `,"files":[{"dev":`}[min(1, max(0, 1-i))]...)
@@ -91,7 +91,7 @@ func (l *layerRecord) appendJSON(b []byte) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendString(b, p)
+		b = spec.AppendString(b, p)
 	}
 	b = append(b, `],"memory":`...)
 	return append(strconv.AppendBool(b, l.Memory), '}')
@@ -106,8 +106,8 @@ func appendProcess(b []byte, p kernel.ProcessID) []byte {
 
 // appendField appends a member and a comma.
 func appendField(b []byte, key, value string) []byte {
-	b = append(appendString(b, key), ':')
-	return append(appendString(b, value), ',')
+	b = append(spec.AppendString(b, key), ':')
+	return append(spec.AppendString(b, value), ',')
 }
 
 func appendMap(b []byte, m map[string]string) []byte {
@@ -121,26 +121,8 @@ func appendMap(b []byte, m map[string]string) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(appendString(b, k), ':')
-		b = appendString(b, m[k])
+		b = append(spec.AppendString(b, k), ':')
+		b = spec.AppendString(b, m[k])
 	}
 	return append(b, '}')
-}
-
-// appendString appends a JSON string (RFC 8259, section 7). Bytes that are not UTF-8
-// become the replacement character, as in encoding/json.
-func appendString(b []byte, s string) []byte {
-	const hex = "0123456789abcdef"
-	b = append(b, '"')
-	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			b = append(b, '\\', byte(r))
-		case r < 0x20:
-			b = append(b, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
-		default:
-			b = utf8.AppendRune(b, r)
-		}
-	}
-	return append(b, '"')
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -65,47 +64,30 @@ type Meta struct {
 func (m *Meta) appendJSON(b []byte) []byte {
 	b = append(b, `{"version":`...)
 	b = strconv.AppendInt(b, int64(m.Version), 10)
-	b = appendString(append(b, `,"driver":`...), string(m.Driver))
-	b = appendString(append(b, `,"owner":{"store":`...), m.Owner.Store)
-	b = appendString(append(b, `,"id":`...), m.Owner.ID)
+	b = spec.AppendString(append(b, `,"driver":`...), string(m.Driver))
+	b = spec.AppendString(append(b, `,"owner":{"store":`...), m.Owner.Store)
+	b = spec.AppendString(append(b, `,"id":`...), m.Owner.ID)
 	b = append(b, `},"parents":[`...)
 	for i, p := range m.Parents {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendString(b, p)
+		b = spec.AppendString(b, p)
 	}
 	b = append(b, `],"lowers":[`...)
 	for i, l := range m.Lowers {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendString(append(b, `{"path":`...), l.Path)
+		b = spec.AppendString(append(b, `{"path":`...), l.Path)
 		b = strconv.AppendUint(append(b, `,"dev":`...), l.Dev, 10)
 		b = strconv.AppendUint(append(b, `,"ino":`...), l.Ino, 10)
 		b = append(b, '}')
 	}
 	b = strconv.AppendInt(append(b, `],"size":`...), m.Size, 10)
 	b = strconv.AppendBool(append(b, `,"userXattr":`...), m.UserXattr)
-	b = appendString(append(b, `,"created":`...), m.Created)
+	b = spec.AppendString(append(b, `,"created":`...), m.Created)
 	return append(b, '}')
-}
-
-// appendString appends a JSON string (RFC 8259, section 7).
-func appendString(b []byte, s string) []byte {
-	const hex = "0123456789abcdef"
-	b = append(b, '"')
-	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			b = append(b, '\\', byte(r))
-		case r < 0x20:
-			b = append(b, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
-		default:
-			b = utf8.AppendRune(b, r)
-		}
-	}
-	return append(b, '"')
 }
 
 // write writes layer.json into the directory dir of a new layer.
