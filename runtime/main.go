@@ -26,7 +26,6 @@ type app struct {
 // an unknown verb, 1 for every other error. An error is reported on stderr and
 // in the log before Main returns. The caller keeps the three streams open.
 func Main(args []string, stdin, stdout, stderr *os.File) int {
-	calmWatcher()
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
 	a.log = newLogHandler(stderr)
 	if len(args) == 0 {
@@ -75,30 +74,31 @@ and a root filesystem.
 type verb struct {
 	name string
 	make func() *cli.Command
+	long bool // so long that calmWatcher is worth its time
 }
 
 // table lists the verbs by name.
 func (a *app) table() []verb {
 	return []verb{
-		{"create", a.create},
-		{"delete", a.delete},
-		{"events", a.events},
-		{"exec", a.exec},
-		{"features", a.features},
-		{"fork", a.fork},
-		{"gc", a.gc},
-		{"kill", a.kill},
-		{"list", a.list},
-		{"pause", a.pause},
-		{"ps", a.ps},
-		{"reset", a.reset},
-		{"resume", a.resume},
-		{"run", a.run},
-		{"snapshot", a.snapshot},
-		{"spec", a.spec},
-		{"start", a.start},
-		{"state", a.state},
-		{"update", a.update},
+		{"create", a.create, true},
+		{"delete", a.delete, false},
+		{"events", a.events, false},
+		{"exec", a.exec, true},
+		{"features", a.features, false},
+		{"fork", a.fork, true},
+		{"gc", a.gc, false},
+		{"kill", a.kill, false},
+		{"list", a.list, false},
+		{"pause", a.pause, false},
+		{"ps", a.ps, false},
+		{"reset", a.reset, true},
+		{"resume", a.resume, false},
+		{"run", a.run, true},
+		{"snapshot", a.snapshot, true},
+		{"spec", a.spec, false},
+		{"start", a.start, false},
+		{"state", a.state, false},
+		{"update", a.update, false},
 	}
 }
 
