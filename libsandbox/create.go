@@ -233,12 +233,18 @@ func (c *creation) compile() (err error) {
 	}
 	facts.Seccomp = filterFact(c.filter)
 	facts.Layer = c.layerFact()
+	if facts.Files, err = c.firstFiles(); err != nil {
+		return err
+	}
 	if store != nil && store.facts != nil {
 		store.facts(facts)
 	}
 	opts := &compile.Options{ExtraFiles: len(c.o.ExtraFiles), Listen: c.wait, NoPivot: c.o.NoPivot, Again: c.reset != nil}
 	if !c.o.NoNewKeyring {
 		opts.Keyring = keyringName(c.id)
+	}
+	if opts.Pause, err = pauses(c.bundle.Spec); err != nil {
+		return err
 	}
 	c.init, err = compile.NewInit(c.bundle.Spec, facts, opts)
 	if err != nil {

@@ -44,6 +44,9 @@ type ExecOptions struct {
 	// the container's, by cgroup v1 controller, or one for all by the name "". They
 	// must exist.
 	Cgroup map[string]string
+	// Subreaper makes the process the parent of its descendants whose own parent has
+	// ended, in place of process 1 (PR_SET_CHILD_SUBREAPER).
+	Subreaper bool
 	// IgnorePaused lets the process be made in a paused container. Exec returns when
 	// the container is resumed, and not before.
 	IgnorePaused bool
@@ -329,7 +332,7 @@ func (x *execution) compile() (err error) {
 	if x.sb.store.facts != nil {
 		x.sb.store.facts(&x.facts)
 	}
-	opts := &compile.Options{ExtraFiles: len(x.o.ExtraFiles)}
+	opts := &compile.Options{ExtraFiles: len(x.o.ExtraFiles), Subreaper: x.o.Subreaper}
 	if !x.rec.NoNewKeyring {
 		opts.Keyring = keyringName(x.rec.ID)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -53,6 +54,11 @@ func (c *creation) options(fds *descriptors) (*engine.Options, error) {
 			return nil, err
 		}
 		o.Named[j.File] = fds.add(fd)
+	}
+	if slices.Contains(c.init.Files, compile.FilePause) {
+		if o.Named[compile.FilePause], err = pauseFile(fds); err != nil {
+			return nil, err
+		}
 	}
 	if c.wait {
 		fd, err := c.entry.listen()

@@ -98,6 +98,9 @@ func (r *resetting) compileReroot() error {
 		return err
 	}
 	facts.Layer = c.layerFact()
+	if facts.Files, err = c.firstFiles(); err != nil {
+		return err
+	}
 	if c.sb.store.facts != nil {
 		c.sb.store.facts(facts)
 	}

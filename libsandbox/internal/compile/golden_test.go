@@ -245,3 +245,9 @@ func merge(s, from *specs.Spec) {
 		s.Hooks = from.Hooks
 	}
 }
+
+// TestPauseListing holds what the pause program does: whoever changes it changes process 1
+// of every sandbox.
+func TestPauseListing(t *testing.T) {
+	compareListings(t, "testdata/pause", func(*golden) (*program.Program, error) { return NewPause(), nil })
+}

@@ -78,6 +78,8 @@ type Facts struct {
 	MemoryNodes []uint64
 	// SELinux says that the host has it switched on.
 	SELinux bool
+	// Files are made in the root filesystem, which is the container's own then.
+	Files []File
 	// Seccomp is the filter of linux.seccomp; nil is none.
 	Seccomp *Filter
 	// Home is the value of HOME where the spec's environment has none.
@@ -102,6 +104,9 @@ type Hierarchy struct {
 type Options struct {
 	// ExtraFiles is the number of descriptors from 3 on that the process keeps.
 	ExtraFiles int
+	// Subreaper makes the process the parent of its descendants whose parent has ended
+	// (PR_SET_CHILD_SUBREAPER).
+	Subreaper bool
 	// Listen makes init wait for its start on the inherited socket FileListen;
 	// otherwise the release of the last barrier is the start: BarrierCreated, or
 	// BarrierCgroup where Init.Direct is set.
@@ -113,6 +118,9 @@ type Options struct {
 	// Again says that there has been an init before this one, whose keyring may still
 	// be there.
 	Again bool
+	// Pause has the inherited executable FilePause be the process, with the spec's
+	// arguments as its own; see NewPause. The root filesystem need not have any file.
+	Pause bool
 }
 
 // Init is a compiled container.
@@ -225,6 +233,7 @@ func (c *compiler) compile() error {
 	if err := c.terminal(); err != nil {
 		return err
 	}
+	c.files()
 	c.hooks()
 	c.enter()
 	c.sysctl()

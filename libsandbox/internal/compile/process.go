@@ -29,6 +29,11 @@ func (c *compiler) process() error {
 	if labelled(p) {
 		c.privateProc()
 	}
+	if c.opts.Pause { // its working directory is the root, which resets and snapshots can exchange
+		c.privileges(p)
+		c.pause(p)
+		return nil
+	}
 	cwd := c.workingDirectory(p)
 	c.privileges(p)
 	return c.execute(p, cwd)
@@ -44,6 +49,26 @@ func (c *compiler) execute(p *specs.Process, cwd program.Slot) error {
 	if err != nil {
 		return err
 	}
+	c.lastSteps(p)
+	c.Note("process.args[0]")
+	i := c.Emit(unix.SYS_EXECVE, program.Val(path), c.Strings(p.Args), c.Strings(environment(p.Env, c.facts.Home)))
+	c.Fault(i, ExecFault(p.Args[0]))
+	return nil
+}
+
+// pause executes what init inherits for that.
+func (c *compiler) pause(p *specs.Process) {
+	c.labels(p)
+	c.restrict(p)
+	c.lastSteps(p)
+	c.Note("process.args[0]")
+	i := c.Emit(unix.SYS_EXECVEAT, c.File(FilePause), c.String(""), c.Strings(p.Args), c.Strings(nil), program.Num(unix.AT_EMPTY_PATH))
+	c.Fault(i, ExecFault(p.Args[0]))
+}
+
+// lastSteps is what comes between the search for the executable and execve, with the
+// wait for the start.
+func (c *compiler) lastSteps(p *specs.Process) {
 	// CVE-2024-21626: nothing but stdio and what the caller asked for reaches the
 	// process.
 	c.Note("process")
@@ -58,10 +83,6 @@ func (c *compiler) execute(p *specs.Process, cwd program.Slot) error {
 	if !early {
 		c.filter()
 	}
-	c.Note("process.args[0]")
-	i := c.Emit(unix.SYS_EXECVE, program.Val(path), c.Strings(p.Args), c.Strings(environment(p.Env, c.facts.Home)))
-	c.Fault(i, ExecFault(p.Args[0]))
-	return nil
 }
 
 // privileges becomes the process's user with the process's capabilities.
@@ -78,6 +99,10 @@ func (c *compiler) restrict(p *specs.Process) {
 	if p.NoNewPrivileges {
 		c.Note("process.noNewPrivileges")
 		c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_SET_NO_NEW_PRIVS), program.Num(1))
+	}
+	if c.opts.Subreaper {
+		c.Note("process")
+		c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_SET_CHILD_SUBREAPER), program.Num(1))
 	}
 	c.Note("process.user.umask")
 	umask := uint32(0o022)

@@ -119,6 +119,7 @@ func (c *compiler) newRoot() error {
 	if c.spec.Process.Terminal {
 		c.keepConsole()
 	}
+	c.files()
 	c.makeWorkingDirectory()
 	c.sysctl()
 	c.readonlyPaths()

@@ -69,7 +69,7 @@ func Start(p *program.Program, opts *Options) (*Child, error) {
 		return nil, err
 	}
 	defer unix.Close(pair[1])
-	exe, err := kernel.Executable("adl-init", image, above(files))
+	exe, err := kernel.Executable(imageName, image, above(files))
 	if err != nil {
 		unix.Close(pair[0])
 		return nil, err
@@ -96,6 +96,19 @@ func Start(p *program.Program, opts *Options) (*Child, error) {
 		return nil, fmt.Errorf("clone: %w", err)
 	}
 	return c, nil
+}
+
+// imageName is what /proc/PID/exe shows of an executable: memfd:adl-init.
+const imageName = "adl-init"
+
+// Executable returns a descriptor, close-on-exec, of p as an executable, for a program
+// that executes it. Nobody listens to the records of p. The caller owns it.
+func Executable(p *program.Program) (int, error) {
+	image, err := encode(p)
+	if err != nil {
+		return -1, err
+	}
+	return kernel.Executable(imageName, image, 0)
 }
 
 // above is a descriptor number that syscall.ForkExec does not use in the child: while it

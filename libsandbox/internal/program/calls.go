@@ -25,6 +25,8 @@ func (c Call) String() string {
 		return "dup3"
 	case unix.SYS_EXECVE:
 		return "execve"
+	case unix.SYS_EXECVEAT:
+		return "execveat"
 	case unix.SYS_EXIT_GROUP:
 		return "exit_group"
 	case unix.SYS_FACCESSAT2:
@@ -109,6 +111,8 @@ func (c Call) String() string {
 		return "setresuid"
 	case unix.SYS_SETSID:
 		return "setsid"
+	case unix.SYS_SIGNALFD4:
+		return "signalfd4"
 	case unix.SYS_SOCKET:
 		return "socket"
 	case unix.SYS_FSTATFS:

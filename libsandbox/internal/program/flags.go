@@ -39,7 +39,7 @@ func flagsOf(op *Op, k int) []flagName {
 	switch op.Call {
 	case unix.SYS_OPENAT:
 		return openFlags()
-	case unix.SYS_OPEN_TREE, unix.SYS_MOUNT_SETATTR:
+	case unix.SYS_OPEN_TREE, unix.SYS_MOUNT_SETATTR, unix.SYS_EXECVEAT:
 		return []flagName{{unix.OPEN_TREE_CLOEXEC, "CLOEXEC"}, {unix.OPEN_TREE_CLONE, "OPEN_TREE_CLONE"}, {unix.AT_RECURSIVE, "AT_RECURSIVE"}, {unix.AT_SYMLINK_NOFOLLOW, "AT_SYMLINK_NOFOLLOW"}, {unix.AT_EMPTY_PATH, "AT_EMPTY_PATH"}}
 	case unix.SYS_MOVE_MOUNT:
 		return []flagName{{unix.MOVE_MOUNT_F_EMPTY_PATH, "F_EMPTY_PATH"}, {unix.MOVE_MOUNT_T_EMPTY_PATH, "T_EMPTY_PATH"}}
@@ -169,5 +169,7 @@ func prctlNames() []flagName {
 		{unix.PR_CAPBSET_DROP, "PR_CAPBSET_DROP"},
 		{unix.PR_CAP_AMBIENT, "PR_CAP_AMBIENT"},
 		{unix.PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS"},
+		{unix.PR_SET_CHILD_SUBREAPER, "PR_SET_CHILD_SUBREAPER"},
+		{unix.PR_SET_NAME, "PR_SET_NAME"},
 	}
 }

@@ -167,6 +167,8 @@ func signature(c Call) shapes {
 		return shapes{words, words}
 	case unix.SYS_EXECVE:
 		return shapes{text, vector, vector}
+	case unix.SYS_EXECVEAT:
+		return shapes{dirfd, text, vector, vector, flags}
 	case unix.SYS_SETNS, unix.SYS_DUP3:
 		return shapes{plain, flags, flags}
 	case unix.SYS_UNSHARE, unix.SYS_CLONE:

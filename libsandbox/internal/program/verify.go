@@ -117,7 +117,7 @@ func join(at []facts, i int, skip uint16, f facts) error {
 // never reports that nothing follows the op's success.
 func (op *Op) never() bool {
 	switch op.Call {
-	case unix.SYS_EXECVE, unix.SYS_EXIT_GROUP:
+	case unix.SYS_EXECVE, unix.SYS_EXECVEAT, unix.SYS_EXIT_GROUP:
 		return true
 	case Test: // a test that no value passes only carries an error message
 		return op.Args[1] == (Arg{}) && op.Args[2].Kind == Imm && op.Args[2].Val != 0
@@ -141,7 +141,7 @@ func (p *Program) verifyArgs(op *Op, f *facts) error {
 	if result := op.Args[3]; op.Call == Test && result.Kind == Imm && result.Val > ^uint64(0)-4095 {
 		return fmt.Errorf("the result %d would be an error", int64(result.Val))
 	}
-	if op.Call == unix.SYS_EXECVE && !f.sealed {
+	if (op.Call == unix.SYS_EXECVE || op.Call == unix.SYS_EXECVEAT) && !f.sealed {
 		return errors.New("execve with descriptors that are not close-on-exec")
 	}
 	for n := range op.Args {
