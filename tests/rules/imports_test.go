@@ -19,9 +19,10 @@ func importRules() []struct {
 		to   []string
 	}{
 		{".", []string{"runtime"}},
-		{"runtime", []string{"spec", "libsandbox", "libsandbox/security"}},
+		{"runtime", []string{"spec", "libsandbox", "libsandbox/security", "libsandbox/shell"}},
 		{"spec", nil},
 		{"libsandbox", []string{"spec", "libsandbox/..."}},
+		{"libsandbox/shell", []string{"libsandbox/internal/kernel/..."}},
 		{"libsandbox/cgroup", []string{"libsandbox/internal/kernel/...", "libsandbox/internal/systemd"}},
 		{"libsandbox/internal/systemd", nil},
 		{"libsandbox/layer", []string{"spec", "libsandbox/internal/kernel/..."}},
