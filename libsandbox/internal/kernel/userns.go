@@ -9,27 +9,81 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HostID returns the id, as this process sees it, that id is in the user namespace of
-// process pid. file is "uid_map" or "gid_map" (user_namespaces(7)).
-func HostID(pid int, file string, id uint32) (uint32, error) {
+// IDMap is the uid_map or the gid_map of a user namespace (user_namespaces(7)), as this
+// process sees it.
+type IDMap []idRange
+
+type idRange struct{ inside, outside, count uint32 }
+
+// ReadIDMap reads a map of the user namespace of process pid; file is "uid_map" or
+// "gid_map".
+func ReadIDMap(pid int, file string) (IDMap, error) {
 	raw, err := ReadAll("/proc/" + strconv.Itoa(pid) + "/" + file)
 	if err != nil {
-		return 0, fmt.Errorf("%s of init: %w", file, err)
+		return nil, fmt.Errorf("%s of init: %w", file, err)
 	}
-	return hostID(string(raw), id)
+	return parseIDMap(string(raw))
 }
 
-func hostID(text string, id uint32) (uint32, error) {
+func parseIDMap(text string) (m IDMap, err error) {
 	for line := range strings.Lines(text) {
-		var inside, outside, count uint32
-		if _, err := fmt.Sscan(line, &inside, &outside, &count); err != nil {
-			return 0, fmt.Errorf("id map: %w", err)
+		f := strings.Fields(line)
+		if len(f) != 3 {
+			return nil, fmt.Errorf("id map: %q", line)
 		}
-		if id >= inside && id-inside < count {
-			return outside + (id - inside), nil
+		var n [3]uint64
+		for i := range n {
+			if n[i], err = strconv.ParseUint(f[i], 10, 32); err != nil {
+				return nil, fmt.Errorf("id map: %w", err)
+			}
+		}
+		m = append(m, idRange{uint32(n[0]), uint32(n[1]), uint32(n[2])})
+	}
+	return m, nil
+}
+
+// Host returns the id here that id is in the namespace.
+func (m IDMap) Host(id uint32) (uint32, error) {
+	for _, r := range m {
+		if id >= r.inside && id-r.inside < r.count {
+			return r.outside + (id - r.inside), nil
 		}
 	}
 	return 0, fmt.Errorf("id %d: not mapped", id)
+}
+
+// Inside returns the id in the namespace that id is here. What is not mapped has the
+// overflow id there, 65534.
+func (m IDMap) Inside(id uint32) uint32 {
+	for _, r := range m {
+		if id >= r.outside && id-r.outside < r.count {
+			return r.inside + (id - r.outside)
+		}
+	}
+	return overflowID
+}
+
+// overflowID is the default of /proc/sys/kernel/overflowuid and overflowgid.
+const overflowID = 65534
+
+// Root returns the lowest id of the namespace, which is root's if that is mapped.
+func (m IDMap) Root() (id uint32) {
+	for i, r := range m {
+		if i == 0 || r.inside < id {
+			id = r.inside
+		}
+	}
+	return id
+}
+
+// HostID returns the id, as this process sees it, that id is in the user namespace of
+// process pid. file is "uid_map" or "gid_map" (user_namespaces(7)).
+func HostID(pid int, file string, id uint32) (uint32, error) {
+	m, err := ReadIDMap(pid, file)
+	if err != nil {
+		return 0, err
+	}
+	return m.Host(id)
 }
 
 // WithFileIDs runs f, on one thread, such that the files it makes belong to uid and

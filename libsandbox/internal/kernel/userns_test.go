@@ -11,6 +11,10 @@ import (
 
 func TestHostID(t *testing.T) {
 	const text = "         0     100000       1000\n      1000          7          1\n      2000 4294960000       5000\n"
+	m, err := parseIDMap(text)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		id, want uint32
 		err      string
@@ -22,13 +26,24 @@ func TestHostID(t *testing.T) {
 		{2001, 4294960001, ""},
 		{7000, 0, "id 7000: not mapped"},
 	} {
-		got, err := hostID(text, c.id)
+		got, err := m.Host(c.id)
+		if back := m.Inside(got); err == nil && back != c.id {
+			t.Errorf("%d is %d, which is %d", c.id, got, back)
+		}
 		if got != c.want || (err == nil) != (c.err == "") || err != nil && err.Error() != c.err {
 			t.Errorf("%d: %d, %v", c.id, got, err)
 		}
 	}
-	if _, err := hostID("0 x 1\n", 0); err == nil {
-		t.Error("nonsense is a map")
+	if got := m.Inside(3); got != 65534 {
+		t.Errorf("an id that is not mapped is %d", got)
+	}
+	if got := (IDMap{{5, 1, 1}, {3, 9, 1}}).Root(); got != 3 {
+		t.Errorf("the lowest id is %d", got)
+	}
+	for _, bad := range []string{"0 x 1\n", "0 1\n", "0 0 4294967296\n"} {
+		if m, err := parseIDMap(bad); err == nil {
+			t.Errorf("%q is the map %v", bad, m)
+		}
 	}
 	if got, err := HostID(os.Getpid(), "uid_map", 5); err != nil || got != 5 {
 		t.Errorf("own: %d, %v", got, err)
