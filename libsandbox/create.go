@@ -18,6 +18,7 @@ import (
 	"adl.run/adl-runtime/libsandbox/internal/compile"
 	"adl.run/adl-runtime/libsandbox/internal/engine"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/libsandbox/internal/resctrl"
 	"adl.run/adl-runtime/libsandbox/layer"
 	"adl.run/adl-runtime/libsandbox/security/seccomp"
 	"adl.run/adl-runtime/spec"
@@ -93,9 +94,10 @@ type creation struct {
 	sb     *Sandbox
 	entry  *entry
 	cgroup *cgroup.Cgroup
-	plan   *layerPlan   // nil for no layer
-	layer  *layer.Layer // nil for none
-	reset  *resetting   // nil for a new container
+	rdt    *resctrl.Group // nil without linux.intelRdt
+	plan   *layerPlan     // nil for no layer
+	layer  *layer.Layer   // nil for none
+	reset  *resetting     // nil for a new container
 	init   *compile.Init
 	filter *seccomp.Filter // nil for none
 	child  *engine.Child
@@ -169,6 +171,9 @@ func (c *creation) run(ctx context.Context) error {
 	}
 	c.step("recorded")
 	c.undo.add(func() { _ = c.cgroup.Abandon() })
+	if c.rdt != nil {
+		c.undo.add(c.rdt.Undo)
+	}
 	if err := c.cgroup.CreateUnified(); err != nil {
 		return err
 	}
@@ -199,6 +204,9 @@ func (c *creation) prepare() error {
 		}
 		c.step("cgroup")
 	}
+	if err := c.makeRdt(); err != nil {
+		return err
+	}
 	return writeFile(c.entry.join(configFile), c.bundle.Raw)
 }
 
@@ -220,14 +228,19 @@ func (c *creation) compile() (err error) {
 			return err
 		}
 	}
-	facts, err := gather(c.bundle, c.cgroup)
-	if err != nil {
-		return err
-	}
 	var store *Store // none for a mere listing
 	if c.sb != nil {
 		store = c.sb.store
 	}
+	rdt, err := c.planRdt(store)
+	if err != nil {
+		return err
+	}
+	facts, err := gather(c.bundle, c.cgroup)
+	if err != nil {
+		return err
+	}
+	facts.ResctrlTasks = rdt
 	if c.filter, err = store.filter(c.bundle.Spec.Linux.Seccomp); err != nil {
 		return err
 	}
@@ -267,6 +280,7 @@ func (c *creation) record() error {
 		Created:     time.Now().UTC().Format(time.RFC3339Nano),
 		Annotations: s.Annotations,
 		Cgroup:      c.cgroup.Paths(),
+		Rdt:         rdtRecordOf(s.Linux.IntelRdt),
 		Arg0:        s.Process.Args[0],
 		ExecOp:      len(c.init.Ops) - 1,
 		Hooks:       s.Hooks,

@@ -56,6 +56,9 @@ func (sb *Sandbox) destroy(ctx context.Context, e *entry) error {
 	if err := cg.Destroy(); err != nil {
 		return err
 	}
+	if err := sb.removeRdt(); err != nil {
+		return err
+	}
 	if err := sb.dropLayers(e); err != nil {
 		slog.Warn("container " + sb.id + ": " + err.Error() + "; gc will give them up")
 	}

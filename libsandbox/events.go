@@ -10,8 +10,13 @@ import (
 	"adl.run/adl-runtime/libsandbox/cgroup"
 )
 
-// Stats is what the kernel has counted for a container.
-type Stats = cgroup.Stats
+// Stats is what the kernel has counted for a container. As JSON it is the data of runc's
+// stats events.
+type Stats struct {
+	cgroup.Stats
+	// IntelRdt is empty without linux.intelRdt.
+	IntelRdt RdtStats `json:"intel_rdt"`
+}
 
 // Event is a thing that happened to a container: Stats were taken, or without them
 // it ran out of memory.
@@ -25,7 +30,26 @@ func (sb *Sandbox) Stats() (*Stats, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cg.Stats()
+	return sb.count(cg)
+}
+
+// count reads the counters of the container, whose cgroup is cg.
+func (sb *Sandbox) count(cg *cgroup.Cgroup) (*Stats, error) {
+	c, err := cg.Stats()
+	if err != nil {
+		return nil, err
+	}
+	s := &Stats{Stats: *c}
+	g, err := sb.store.resctrlGroup(sb.id, sb.rec.Rdt)
+	if g == nil || err != nil {
+		return s, err
+	}
+	rdt, err := g.Stats()
+	if err != nil {
+		return nil, rdtError(err)
+	}
+	s.IntelRdt = *rdt
+	return s, nil
 }
 
 // Events calls f each time the container runs out of memory, and with new Stats each
@@ -48,7 +72,7 @@ func (sb *Sandbox) Events(ctx context.Context, interval time.Duration, f func(Ev
 		}
 		var e Event
 		if event == cgroup.EventNone {
-			if e.Stats, err = cg.Stats(); err != nil {
+			if e.Stats, err = sb.count(cg); err != nil {
 				if !cg.Exists() { // removed just now
 					return nil
 				}

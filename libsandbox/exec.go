@@ -272,6 +272,9 @@ func (x *execution) gather() error {
 		return err
 	}
 	x.filter, x.facts.Seccomp = filter, filterFact(filter)
+	if x.facts.ResctrlTasks, err = x.sb.store.resctrlTasks(&x.rec); err != nil {
+		return err
+	}
 	x.facts.Bounding, x.facts.LastCap = kernel.Bounding()
 	if a := p.ExecCPUAffinity; a != nil {
 		x.facts.Affinity, _ = spec.ParseCPUs(a.Final) // has been validated

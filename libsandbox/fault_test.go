@@ -239,7 +239,10 @@ func TestKilledAtEachStep(t *testing.T) {
 		createAndDie()
 	}
 	dir := t.TempDir()
-	b := everything(t, dir)
+	s := featureful(dir)
+	s.Linux.IntelRdt = &specs.LinuxIntelRdt{L3CacheSchema: "L3:0=f", EnableMonitoring: true}
+	everything(t, dir)
+	b := bundle(t, dir, s)
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), b.Raw, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -247,11 +250,11 @@ func TestKilledAtEachStep(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()
-	store := &Store{root: t.TempDir()}
+	store := rdtStore(t)
 	before := lookAtHost(t, store.root)
 	for step := 1; ; step++ {
 		cmd := exec.Command("/proc/self/exe", "-test.run=^TestKilledAtEachStep$")
-		cmd.Env = append(os.Environ(), "ADL_TEST_KILL_DIR="+dir, "ADL_TEST_KILL_STORE="+store.root, fmt.Sprintf("ADL_TEST_KILL_STEP=%d", step))
+		cmd.Env = append(os.Environ(), "ADL_TEST_KILL_DIR="+dir, "ADL_TEST_KILL_STORE="+store.root, "ADL_TEST_KILL_RESCTRL="+store.resctrl.Dir, fmt.Sprintf("ADL_TEST_KILL_STEP=%d", step))
 		out, err := cmd.CombinedOutput()
 		killed := false
 		var exit *exec.ExitError
@@ -274,8 +277,11 @@ func TestKilledAtEachStep(t *testing.T) {
 		}
 		waitForChildren(t)
 		before.compare(t, lookAtHost(t, store.root))
+		if left := rdtGroups(t, store); left != "" {
+			t.Fatalf("step %d: resctrl group %s is left", step, left)
+		}
 		if !killed {
-			if step < 8 {
+			if step < 9 {
 				t.Fatalf("the creation has %d steps only", step)
 			}
 			return
@@ -300,7 +306,7 @@ func waitForChildren(t *testing.T) {
 func createAndDie() {
 	var at, n int
 	_, _ = fmt.Sscan(os.Getenv("ADL_TEST_KILL_STEP"), &at)
-	store := &Store{root: os.Getenv("ADL_TEST_KILL_STORE"), step: func(string) {
+	store := &Store{root: os.Getenv("ADL_TEST_KILL_STORE"), resctrl: playResctrl(os.Getenv("ADL_TEST_KILL_RESCTRL")), step: func(string) {
 		if n++; n == at {
 			_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 			select {}

@@ -121,8 +121,9 @@ func startOnHost(r *hookRun) (int, error) {
 }
 
 // inContainer starts a hook in the namespaces of process pid and, where cg is not
-// nil, confined like the container's process, cgroup and seccomp filter included.
-func inContainer(spec *specs.Spec, pid int, dir string, cg *cgroup.Cgroup, filter *compile.Filter) starter {
+// nil, confined like the container's process: cgroup, seccomp filter and resctrl group
+// included.
+func inContainer(spec *specs.Spec, pid int, dir string, cg *cgroup.Cgroup, filter *compile.Filter, rdt []string) starter {
 	return func(r *hookRun) (int, error) {
 		init, err := unix.PidfdOpen(pid, 0)
 		if err != nil {
@@ -132,7 +133,7 @@ func inContainer(spec *specs.Spec, pid int, dir string, cg *cgroup.Cgroup, filte
 		o := &engine.Options{Name: "adl-hook", Files: r.files, Named: map[string]int{compile.FileInit: init}, CgroupFD: -1}
 		var facts *compile.Facts
 		if cg != nil {
-			facts = &compile.Facts{Tasks: cg.TasksFiles(), TimerSlack: kernel.TimerSlack(), Seccomp: filter}
+			facts = &compile.Facts{Tasks: cg.TasksFiles(), ResctrlTasks: rdt, TimerSlack: kernel.TimerSlack(), Seccomp: filter}
 			facts.Bounding, facts.LastCap = kernel.Bounding()
 			if o.CgroupFD, err = cg.OpenDir(); err != nil {
 				return 0, err
@@ -239,7 +240,7 @@ func (c *creation) hooks(ctx context.Context) error {
 	if err := runHooks(ctx, "createRuntime", h.CreateRuntime, state, startOnHost); err != nil {
 		return err
 	}
-	return runHooks(ctx, "createContainer", h.CreateContainer, state, inContainer(c.bundle.Spec, c.child.Pid, c.bundle.Rootfs(), nil, nil))
+	return runHooks(ctx, "createContainer", h.CreateContainer, state, inContainer(c.bundle.Spec, c.child.Pid, c.bundle.Rootfs(), nil, nil, nil))
 }
 
 // hookState is the container's state as hooks and seccomp agents are told.
@@ -260,8 +261,12 @@ func (sb *Sandbox) startContainerHooks(ctx context.Context, spec *specs.Spec) er
 		if err != nil {
 			return err
 		}
+		rdt, err := sb.store.resctrlTasks(&sb.rec)
+		if err != nil {
+			return err
+		}
 		pid := sb.rec.Init.Pid
-		return runHooks(ctx, "startContainer", h.StartContainer, sb.rec.hookState(specs.StateCreated, pid), inContainer(spec, pid, spec.Process.Cwd, cg, filterFact(filter)))
+		return runHooks(ctx, "startContainer", h.StartContainer, sb.rec.hookState(specs.StateCreated, pid), inContainer(spec, pid, spec.Process.Cwd, cg, filterFact(filter), rdt))
 	}
 	return nil
 }

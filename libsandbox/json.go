@@ -34,6 +34,10 @@ func (r *record) appendJSON(b []byte) ([]byte, error) {
 	b = strconv.AppendBool(b, r.OwnPid)
 	b = append(b, `,"noNewKeyring":`...)
 	b = strconv.AppendBool(b, r.NoNewKeyring)
+	if r.Rdt != nil {
+		b = appendField(append(b, `,"rdt":{`...), "closID", r.Rdt.ClosID)
+		b = append(strconv.AppendBool(append(b, `"monitor":`...), r.Rdt.Monitor), '}')
+	}
 	if r.Layer != nil {
 		b = r.Layer.appendJSON(append(b, `,"layer":`...))
 	}

@@ -40,6 +40,8 @@ type record struct {
 	Created     string            `json:"created"` // RFC 3339
 	Annotations map[string]string `json:"annotations"`
 	Cgroup      map[string]string `json:"cgroup"`
+	// Rdt is nil without linux.intelRdt.
+	Rdt *rdtRecord `json:"rdt"`
 	// RootMount is not 0 where the mounts are in the host's mount namespace: it is
 	// the id of the mount that Rootfs was on before they were made.
 	RootMount uint64 `json:"rootMount"`

@@ -15,6 +15,7 @@ import (
 	"adl.run/adl-runtime/libsandbox/internal/compile"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
 	"adl.run/adl-runtime/libsandbox/internal/program"
+	"adl.run/adl-runtime/libsandbox/internal/resctrl"
 	"adl.run/adl-runtime/spec"
 )
 
@@ -28,6 +29,8 @@ type Store struct {
 	facts  func(*compile.Facts)
 	tamper func(*program.Program)
 	step   func(string)
+	// resctrl plays the host's; nil is the host's.
+	resctrl *resctrl.FS
 
 	background func(root string, held []*os.File) error // see Background
 }
@@ -84,8 +87,11 @@ func (s *Store) lockWithin(id string, limit time.Duration) (*entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("container %q: open %s: %w", id, path, err)
 		}
-		if err := flock(fd, limit); err != nil {
+		if err := kernel.Lock(fd, limit); err != nil {
 			unix.Close(fd)
+			if err == unix.EWOULDBLOCK {
+				err = errBusy
+			}
 			return nil, fmt.Errorf("container %q: lock: %w", id, err)
 		}
 		if sameDirectory(fd, path) {
@@ -109,21 +115,6 @@ func (s *Store) share(id string) *entry {
 		return nil
 	}
 	return &entry{path, fd}
-}
-
-// flock is flock(2) that gives up.
-func flock(fd int, limit time.Duration) error {
-	end := time.Now().Add(limit)
-	for wait := 100 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
-		err := kernel.Retry(func() error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
-		if err != unix.EWOULDBLOCK {
-			return err
-		}
-		if !time.Now().Before(end) {
-			return errBusy
-		}
-		time.Sleep(wait)
-	}
 }
 
 // sameDirectory says whether path still names the open directory, and not by a

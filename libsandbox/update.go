@@ -21,12 +21,24 @@ import (
 //
 // The container's stored configuration follows, so that later commands know the
 // limits that hold.
-func (sb *Sandbox) Update(_ context.Context, r *specs.LinuxResources) error {
+func (sb *Sandbox) Update(ctx context.Context, r *specs.LinuxResources) error {
+	return sb.UpdateRdt(ctx, r, nil)
+}
+
+// UpdateRdt is Update that also writes the schemata of rdt, of which nothing else is
+// looked at; nil is none. An error about them begins with "linux.intelRdt". They hold for
+// everybody in the container's class. One that was made without linux.intelRdt has none.
+func (sb *Sandbox) UpdateRdt(_ context.Context, r *specs.LinuxResources, rdt *specs.LinuxIntelRdt) error {
 	asked := *r
 	asked.Devices = nil // rules for devices stay what they are
 	r = &asked
 	if err := spec.ValidateResources(r); err != nil {
 		return err
+	}
+	if rdt != nil {
+		if err := spec.ValidateIntelRdt(rdt); err != nil {
+			return err
+		}
 	}
 	e, err := sb.refresh()
 	if err != nil {
@@ -49,6 +61,19 @@ func (sb *Sandbox) Update(_ context.Context, r *specs.LinuxResources) error {
 	if err := spec.ValidateResources(s.Linux.Resources); err != nil {
 		return err
 	}
+	back, err := sb.updateRdt(s.Linux, rdt)
+	if err != nil {
+		return err
+	}
+	if err := replaceLimits(e, s, cg, change); err != nil {
+		back()
+		return err
+	}
+	return nil
+}
+
+// replaceLimits sets the limits that change, and stores the configuration s.
+func replaceLimits(e *entry, s *specs.Spec, cg *cgroup.Cgroup, change *specs.LinuxResources) error {
 	raw, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("stored config: %w", err)

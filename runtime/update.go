@@ -62,70 +62,75 @@ func (a *app) update() *cli.Command {
 	}
 }
 
-// limitFlag is a flag for one field below linux.resources.
+// limitFlag is a flag for one field below linux.resources or linux.intelRdt.
 type limitFlag struct {
 	name  string
 	field string // as errors name it; empty for what has no effect any more
-	set   func(r *specs.LinuxResources, value string) error
+	set   func(r *limits, value string) error
 	usage string
+}
+
+// limits are what the flags ask for.
+type limits struct {
+	specs.LinuxResources
+	rdt specs.LinuxIntelRdt
 }
 
 // limitFlags are runc's, in its order. An empty value is none.
 func limitFlags() []limitFlag {
-	type resources = specs.LinuxResources
-	none := func(*resources, string) error { return nil }
+	none := func(*limits, string) error { return nil }
 	return []limitFlag{
 		{
-			"blkio-weight", "blockIO.weight", func(r *resources, v string) error { return setWeight(&r.BlockIO.Weight, v) },
+			"blkio-weight", "blockIO.weight", func(r *limits, v string) error { return setWeight(&r.BlockIO.Weight, v) },
 			"Specifies per cgroup weight, range is from 10 to 1000",
 		},
 		{
-			"cpu-period", "cpu.period", func(r *resources, v string) error { return setUint(&r.CPU.Period, v) },
+			"cpu-period", "cpu.period", func(r *limits, v string) error { return setUint(&r.CPU.Period, v) },
 			"CPU CFS period to be used for hardcapping (in usecs). 0 to use system default",
 		},
 		{
-			"cpu-quota", "cpu.quota", func(r *resources, v string) error { return setInt(&r.CPU.Quota, v) },
+			"cpu-quota", "cpu.quota", func(r *limits, v string) error { return setInt(&r.CPU.Quota, v) },
 			"CPU CFS hardcap limit (in usecs). Allowed cpu time in a given period",
 		},
 		{
-			"cpu-burst", "cpu.burst", func(r *resources, v string) error { return setUint(&r.CPU.Burst, v) },
+			"cpu-burst", "cpu.burst", func(r *limits, v string) error { return setUint(&r.CPU.Burst, v) },
 			"CPU CFS hardcap burst limit (in usecs). Allowed accumulated cpu time additionally for burst a given period",
 		},
 		{
-			"cpu-share", "cpu.shares", func(r *resources, v string) error { return setUint(&r.CPU.Shares, v) },
+			"cpu-share", "cpu.shares", func(r *limits, v string) error { return setUint(&r.CPU.Shares, v) },
 			"CPU shares (relative weight vs. other containers)",
 		},
 		{
-			"cpu-rt-period", "cpu.realtimePeriod", func(r *resources, v string) error { return setUint(&r.CPU.RealtimePeriod, v) },
+			"cpu-rt-period", "cpu.realtimePeriod", func(r *limits, v string) error { return setUint(&r.CPU.RealtimePeriod, v) },
 			"CPU realtime period to be used for hardcapping (in usecs). 0 to use system default",
 		},
 		{
-			"cpu-rt-runtime", "cpu.realtimeRuntime", func(r *resources, v string) error { return setInt(&r.CPU.RealtimeRuntime, v) },
+			"cpu-rt-runtime", "cpu.realtimeRuntime", func(r *limits, v string) error { return setInt(&r.CPU.RealtimeRuntime, v) },
 			"CPU realtime hardcap limit (in usecs). Allowed cpu time in a given period",
 		},
-		{"cpuset-cpus", "cpu.cpus", func(r *resources, v string) error { r.CPU.Cpus = v; return nil }, "CPU(s) to use"},
-		{"cpuset-mems", "cpu.mems", func(r *resources, v string) error { r.CPU.Mems = v; return nil }, "Memory node(s) to use"},
+		{"cpuset-cpus", "cpu.cpus", func(r *limits, v string) error { r.CPU.Cpus = v; return nil }, "CPU(s) to use"},
+		{"cpuset-mems", "cpu.mems", func(r *limits, v string) error { r.CPU.Mems = v; return nil }, "Memory node(s) to use"},
 		{"kernel-memory", "", none, "(obsoleted; do not use)"},
 		{"kernel-memory-tcp", "", none, "(obsoleted; do not use)"},
-		{"memory", "memory.limit", func(r *resources, v string) error { return setSize(&r.Memory.Limit, v) }, "Memory limit (in bytes)"},
+		{"memory", "memory.limit", func(r *limits, v string) error { return setSize(&r.Memory.Limit, v) }, "Memory limit (in bytes)"},
 		{
-			"cpu-idle", "cpu.idle", func(r *resources, v string) error { return setInt(&r.CPU.Idle, v) },
+			"cpu-idle", "cpu.idle", func(r *limits, v string) error { return setInt(&r.CPU.Idle, v) },
 			"set cgroup SCHED_IDLE or not, 0: default behavior, 1: SCHED_IDLE",
 		},
 		{
-			"memory-reservation", "memory.reservation", func(r *resources, v string) error { return setSize(&r.Memory.Reservation, v) },
+			"memory-reservation", "memory.reservation", func(r *limits, v string) error { return setSize(&r.Memory.Reservation, v) },
 			"Memory reservation or soft_limit (in bytes)",
 		},
 		{
-			"memory-swap", "memory.swap", func(r *resources, v string) error { return setSize(&r.Memory.Swap, v) },
+			"memory-swap", "memory.swap", func(r *limits, v string) error { return setSize(&r.Memory.Swap, v) },
 			"Total memory usage (memory + swap); set '-1' to enable unlimited swap",
 		},
 		{
-			"pids-limit", "pids.limit", func(r *resources, v string) error { return setInt(&r.Pids.Limit, v) },
+			"pids-limit", "pids.limit", func(r *limits, v string) error { return setInt(&r.Pids.Limit, v) },
 			"Maximum number of pids allowed in the container",
 		},
-		{"l3-cache-schema", "l3CacheSchema", noRdt, "The string of Intel RDT/CAT L3 cache schema"},
-		{"mem-bw-schema", "memBwSchema", noRdt, "The string of Intel RDT/MBA memory bandwidth schema"},
+		{"l3-cache-schema", "l3CacheSchema", func(r *limits, v string) error { r.rdt.L3CacheSchema = v; return nil }, "The string of Intel RDT/CAT L3 cache schema"},
+		{"mem-bw-schema", "memBwSchema", func(r *limits, v string) error { r.rdt.MemBwSchema = v; return nil }, "The string of Intel RDT/MBA memory bandwidth schema"},
 	}
 }
 
@@ -148,7 +153,7 @@ func (a *app) doUpdate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return byFlag(sandbox.Update(c.Context, r))
+	return byFlag(sandbox.UpdateRdt(c.Context, &r.LinuxResources, &r.rdt))
 }
 
 // readResources reads linux.resources from a file, or standard input for "-".
@@ -173,10 +178,10 @@ func (a *app) readResources(name string) (*specs.LinuxResources, error) {
 }
 
 // resourcesOf is what the flags ask for.
-func resourcesOf(c *cli.Context) (*specs.LinuxResources, error) {
-	r := &specs.LinuxResources{
+func resourcesOf(c *cli.Context) (*limits, error) {
+	r := &limits{LinuxResources: specs.LinuxResources{
 		Memory: &specs.LinuxMemory{}, CPU: &specs.LinuxCPU{}, BlockIO: &specs.LinuxBlockIO{}, Pids: &specs.LinuxPids{},
-	}
+	}}
 	for _, l := range limitFlags() {
 		v := c.String(l.name)
 		if v == "" {
@@ -208,6 +213,9 @@ func byFlag(err error) error {
 		return nil
 	}
 	rest, ok := strings.CutPrefix(err.Error(), "linux.resources.")
+	if !ok {
+		rest, ok = strings.CutPrefix(rest, "linux.intelRdt.")
+	}
 	if tail, both := strings.CutPrefix(rest, "cpu.quota and period:"); both { // one file on v2
 		return flagError{"--cpu-quota, --cpu-period" + tail, err}
 	}
@@ -220,10 +228,6 @@ func byFlag(err error) error {
 		}
 	}
 	return err
-}
-
-func noRdt(*specs.LinuxResources, string) error {
-	return errors.New("resctrl (Intel RDT) is not supported yet")
 }
 
 func setInt(to **int64, v string) error {

@@ -49,8 +49,8 @@ func parseUpdate(t *testing.T, args ...string) *cli.Context {
 func TestResourcesOf(t *testing.T) {
 	got, err := resourcesOf(parseUpdate(t, "--blkio-weight", "500", "--cpu-period", "1", "--cpu-quota", "-1", "--cpu-burst", "2", "--cpu-share", "3",
 		"--cpu-rt-period", "4", "--cpu-rt-runtime", "5", "--cpuset-cpus", "0-1", "--cpuset-mems", "0", "--memory", "64m", "--cpu-idle", "1",
-		"--memory-reservation", "6", "--memory-swap", "-1", "--pids-limit", "7"))
-	want := &specs.LinuxResources{
+		"--memory-reservation", "6", "--memory-swap", "-1", "--pids-limit", "7", "--l3-cache-schema", "L3:0=f", "--mem-bw-schema", "MB:0=20"))
+	want := specs.LinuxResources{
 		Memory: &specs.LinuxMemory{Limit: new(int64(64 << 20)), Reservation: new(int64(6)), Swap: new(int64(-1))},
 		CPU: &specs.LinuxCPU{
 			Period: new(uint64(1)), Quota: new(int64(-1)), Burst: new(uint64(2)), Shares: new(uint64(3)), RealtimePeriod: new(uint64(4)),
@@ -59,11 +59,17 @@ func TestResourcesOf(t *testing.T) {
 		BlockIO: &specs.LinuxBlockIO{Weight: new(uint16(500))},
 		Pids:    &specs.LinuxPids{Limit: new(int64(7))},
 	}
-	if d := cmp.Diff(want, got); d != "" || err != nil {
-		t.Errorf("%v\n%s", err, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got.LinuxResources); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff(specs.LinuxIntelRdt{L3CacheSchema: "L3:0=f", MemBwSchema: "MB:0=20"}, got.rdt); d != "" {
+		t.Error(d)
 	}
 	for _, l := range limitFlags() {
-		if l.field == "" || strings.HasPrefix(l.name, "cpuset-") {
+		if l.field == "" || strings.HasPrefix(l.name, "cpuset-") || strings.HasSuffix(l.name, "-schema") {
 			continue
 		}
 		_, err := resourcesOf(parseUpdate(t, "--"+l.name, "nonsense"))
@@ -80,6 +86,8 @@ func TestByFlag(t *testing.T) {
 		"linux.resources.cpu.quota and period: 5 6: x":              "--cpu-quota, --cpu-period 5 6: x",
 		"linux.resources.cpu.cpusy: 5":                              "linux.resources.cpu.cpusy: 5",
 		"linux.resources.unified.a: 5":                              "linux.resources.unified.a: 5",
+		`linux.intelRdt.memBwSchema "x": must begin with "MB:"`:     `--mem-bw-schema "x": must begin with "MB:"`,
+		"linux.intelRdt: there is none":                             "linux.intelRdt: there is none",
 		"container not running":                                     "container not running",
 	} {
 		err := errors.New(text)

@@ -13,10 +13,7 @@ func unsupported(s *specs.Spec) error {
 	if err := unsupportedProcess(s.Process); err != nil {
 		return err
 	}
-	l := s.Linux
 	return refuse([]refusal{
-		{l.IntelRdt != nil, "linux.intelRdt", "Intel RDT is not supported yet"},
-
 		{s.VM != nil, "vm", "virtual machines are not supported"},
 		{s.Windows != nil, "windows", "only Linux is supported"},
 		{s.Solaris != nil, "solaris", "only Linux is supported"},

@@ -21,7 +21,7 @@ func Validate(b *Bundle) error {
 	s := b.Spec
 	for _, check := range [...]func(*specs.Spec) error{
 		checkVersion, checkPresent, unsupported, checkProcess, checkUser, checkRlimits, checkNames,
-		checkMounts, checkHooks, checkAnnotations, checkNamespaces, checkUserNamespace, checkMountMappings, checkTime, checkMemoryPolicy, checkNetDevices, checkSysctl, checkDevices, checkLinux, checkSeccomp, checkResources,
+		checkMounts, checkHooks, checkAnnotations, checkNamespaces, checkUserNamespace, checkMountMappings, checkTime, checkMemoryPolicy, checkNetDevices, checkSysctl, checkDevices, checkLinux, checkSeccomp, checkResources, checkIntelRdt,
 	} {
 		if err := check(s); err != nil {
 			return err

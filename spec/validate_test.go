@@ -2,6 +2,7 @@ package spec
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -392,9 +393,36 @@ func TestValidateResources(t *testing.T) {
 	})
 }
 
+func TestIntelRdt(t *testing.T) {
+	rdt := func(r specs.LinuxIntelRdt) func(*specs.Spec) {
+		return func(s *specs.Spec) { s.Linux.IntelRdt = &r }
+	}
+	list := []rule{
+		{`linux.intelRdt.memBwSchema "L3:0=f": must begin with "MB:"`, rdt(specs.LinuxIntelRdt{MemBwSchema: "L3:0=f"})},
+		{`linux.intelRdt.memBwSchema "MB:0=5\nL3:0=f": not one line`, rdt(specs.LinuxIntelRdt{MemBwSchema: "MB:0=5\nL3:0=f"})},
+		{`linux.intelRdt.schemata[1] "L3:0=f\nL2:0=f": not one line`, rdt(specs.LinuxIntelRdt{Schemata: []string{"", "L3:0=f\nL2:0=f"}})},
+		{`linux.intelRdt.l3CacheSchema "L3:\x00": contains a NUL byte`, rdt(specs.LinuxIntelRdt{L3CacheSchema: "L3:\x00"})},
+		{`linux.intelRdt.closID "` + strings.Repeat("c", 256) + `": longer than 255 bytes`, rdt(specs.LinuxIntelRdt{ClosID: strings.Repeat("c", 256)})},
+	}
+	for _, id := range []string{".", "..", "../x", "a/b", "/a", "//", "a\n", "a\x00"} {
+		list = append(list, rule{fmt.Sprintf("linux.intelRdt.closID %q: not the name of a resctrl group", id), rdt(specs.LinuxIntelRdt{ClosID: id})})
+	}
+	runRules(t, list)
+	for _, r := range []specs.LinuxIntelRdt{
+		{},
+		{ClosID: "a b\u00e9..c"},
+		{ClosID: "/", L3CacheSchema: "L3CODE:0=f\nL3DATA:0=f", MemBwSchema: "MB:0=5", Schemata: []string{"L2:0=1"}, EnableMonitoring: true},
+	} {
+		s := ordinary()
+		s.Linux.IntelRdt = &r
+		if err := checkIntelRdt(s); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestUnsupported(t *testing.T) {
 	runRules(t, []rule{
-		{`linux.intelRdt: Intel RDT is not supported yet`, func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }},
 		{`vm: virtual machines are not supported`, func(s *specs.Spec) { s.VM = &specs.VM{} }},
 		{`windows: only Linux is supported`, func(s *specs.Spec) { s.Windows = &specs.Windows{} }},
 		{`solaris: only Linux is supported`, func(s *specs.Spec) { s.Solaris = &specs.Solaris{} }},

@@ -22,9 +22,7 @@ type Stats struct {
 	Pids    PidsStats               `json:"pids"`
 	BlockIO BlockIOStats            `json:"blkio"`
 	Hugetlb map[string]HugetlbStats `json:"hugetlb"` // by page size: 2MB
-	// IntelRdt and Interfaces are always empty: there is no support for the first,
-	// and runc reports nothing in the second either.
-	IntelRdt   struct{} `json:"intel_rdt"`
+	// Interfaces is always empty, as in runc.
 	Interfaces []string `json:"network_interfaces"`
 }
 

@@ -75,6 +75,7 @@ func TestBadInput_Spec(t *testing.T) {
 	}
 	checkRefusals(t, []refusal{
 		{"unknown ociVersion", func(s *specs.Spec) { s.Version = "9.9.9" }, "ociVersion", "-"},
+		{"closID is a path", func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "../x"} }, "linux.intelRdt.closID", "Intel RDT"},
 		{"no ociVersion", func(s *specs.Spec) { s.Version = "" }, "ociVersion", "-"},
 		{"missing rootfs", func(s *specs.Spec) { s.Root.Path = "missing" }, "root.path", "invalid rootfs"},
 		{"rootfs is a file", func(s *specs.Spec) { s.Root.Path = "config.json" }, "root.path", "not a directory"},
@@ -107,13 +108,22 @@ func TestBadInput_Spec(t *testing.T) {
 	})
 }
 
+func TestBadInput_NoResctrl(t *testing.T) {
+	t.Parallel()
+	if mounts, err := os.ReadFile("/proc/self/mounts"); err != nil || strings.Contains(string(mounts), " resctrl ") {
+		t.Skip("needs a host without resctrl")
+	}
+	checkRefusals(t, []refusal{
+		{"intelRdt", func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }, "linux.intelRdt: the host has no resctrl file system mounted", "Intel RDT"},
+	})
+}
+
 // What this version does not know yet is refused, never ignored.
 func TestBadInput_NotSupportedYet(t *testing.T) {
 	t.Parallel()
 	checkRefusals(t, []refusal{
 		{"apparmor", func(s *specs.Spec) { s.Process.ApparmorProfile = "some-profile" }, "process.apparmorProfile", "-"},
 		{"selinux", func(s *specs.Spec) { s.Process.SelinuxLabel = "a:b:c:d" }, "process.selinuxLabel", "-"},
-		{"intelRdt", func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "x"} }, "linux.intelRdt", "-"},
 	})
 }
 

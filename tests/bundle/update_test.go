@@ -168,8 +168,8 @@ func TestUpdate_AllOrNothing(t *testing.T) {
 		"--blkio-weight 5":       "--blkio-weight 5: must be from 10 to 1000",
 		"--blkio-weight 70000":   `--blkio-weight "70000": value out of range`,
 		"--pids-limit many":      `--pids-limit "many": invalid syntax`,
-		"--l3-cache-schema L3:x": `--l3-cache-schema "L3:x": resctrl (Intel RDT) is not supported yet`,
-		"--mem-bw-schema MB:x":   `--mem-bw-schema "MB:x": resctrl (Intel RDT) is not supported yet`,
+		"--l3-cache-schema L3:x": "linux.intelRdt: the container was made without it",
+		"--mem-bw-schema L3:0=1": `--mem-bw-schema "L3:0=1": must begin with "MB:"`,
 		"--resources /nowhere":   "--resources: open /nowhere: no such file or directory",
 	} {
 		r := b.Do(append([]string{"update", c.ID}, strings.Fields(args)...)...)

@@ -25,6 +25,8 @@ func importRules() []struct {
 		{"libsandbox/shell", []string{"libsandbox/internal/kernel/..."}},
 		{"libsandbox/cgroup", []string{"libsandbox/internal/kernel/...", "libsandbox/internal/systemd"}},
 		{"libsandbox/internal/systemd", nil},
+		{"libsandbox/internal/resctrl/resctrltest", nil},
+		{"libsandbox/internal/resctrl", []string{"libsandbox/internal/kernel"}},
 		{"libsandbox/layer", []string{"spec", "libsandbox/internal/kernel/..."}},
 		{"libsandbox/security/...", nil},
 		{"libsandbox/internal/program", nil},

@@ -85,7 +85,7 @@ func FuzzExec(f *testing.F) {
 		}
 		facts := modern()
 		if tasks {
-			facts.Tasks = []string{"/sys/fs/cgroup/pids/c/tasks"}
+			facts.Tasks, facts.ResctrlTasks = []string{"/sys/fs/cgroup/pids/c/tasks"}, []string{"/sys/fs/resctrl/c/tasks"}
 		}
 		x, err := NewExec(s, facts, &Options{ExtraFiles: len(raw) % 4, Keyring: "k"})
 		if err != nil {

@@ -64,6 +64,8 @@ type Facts struct {
 	Sources map[int]Source
 	// Tasks are the `tasks` files of the cgroup v1 directories to join.
 	Tasks []string
+	// ResctrlTasks are the same of resctrl groups, in the order to join them.
+	ResctrlTasks []string
 	// Affinity is process.execCPUAffinity.final of an exec, one bit a CPU; empty leaves
 	// the CPUs what they are.
 	Affinity []uint64
@@ -244,7 +246,7 @@ func (c *compiler) compile() error {
 
 // direct says whether the runtime has done all when it has made the cgroup.
 func (c *compiler) direct() bool {
-	return !c.opts.Listen && len(c.facts.Tasks) > 0 && len(c.out.Joins) == 0 && !c.forks() &&
+	return !c.opts.Listen && c.facts.joins() && len(c.out.Joins) == 0 && !c.forks() &&
 		!c.spec.Process.Terminal && c.spec.Hooks == nil && !c.facts.Seccomp.Listens() && len(c.spec.Linux.NetDevices) == 0
 }
 

@@ -45,7 +45,7 @@ func (c *compiler) joinCgroups() {
 		return
 	}
 	c.joined = true
-	if len(c.facts.Tasks) > 0 || c.facts.CgroupEntered {
+	if c.facts.joins() || c.facts.CgroupEntered {
 		c.Note("linux.cgroupsPath")
 		c.report(BarrierCgroup)
 		c.await()
@@ -61,7 +61,14 @@ func (c *compiler) joinTasks() {
 		c.Note("linux.cgroupsPath " + tasks)
 		c.write(tasks, "0")
 	}
+	for _, tasks := range c.facts.ResctrlTasks {
+		c.Note("linux.intelRdt " + tasks)
+		c.write(tasks, "0")
+	}
 }
+
+// joins says whether there is anything for joinTasks to join.
+func (f *Facts) joins() bool { return len(f.Tasks)+len(f.ResctrlTasks) > 0 }
 
 // namespaceFlags are the CLONE_NEW* flags of the container's namespaces.
 func (c *compiler) namespaceFlags() (flags int) {

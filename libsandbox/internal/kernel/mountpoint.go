@@ -93,7 +93,7 @@ func parseMount(line string) (m Mount, err error) {
 			return m, err
 		}
 	}
-	m.Dev, m.Point = unix.Mkdev(uint32(dev[0]), uint32(dev[1])), unescape(f[4])
+	m.Dev, m.Point = unix.Mkdev(uint32(dev[0]), uint32(dev[1])), Unescape(f[4])
 	for _, tag := range f[6:] {
 		if tag == "-" {
 			break
@@ -109,13 +109,14 @@ func findMount(info string, id uint64) (string, bool) {
 	want := strconv.FormatUint(id, 10)
 	for line := range strings.Lines(info) {
 		if f := strings.SplitN(line, " ", 6); len(f) == 6 && f[0] == want {
-			return unescape(f[4]), true
+			return Unescape(f[4]), true
 		}
 	}
 	return "", false
 }
 
-// unescape undoes the octal escapes of space, tab, newline and backslash.
-func unescape(s string) string {
+// Unescape undoes the octal escapes of space, tab, newline and backslash in a mountinfo
+// file.
+func Unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }

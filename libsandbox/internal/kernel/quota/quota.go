@@ -81,8 +81,10 @@ func Taken(fd int, id uint32) (bool, error) {
 }
 
 // Limit sets how many bytes, rounded up to 1024, and how many files a project may hold;
-// 0 is no limit. On ext4, but not on XFS, whoever has CAP_SYS_RESOURCE may exceed it;
-// overlayfs writes without that capability.
+// 0 is no limit. On ext4, but not on XFS, whoever has CAP_SYS_RESOURCE on the host may
+// exceed it. overlayfs gives that capability up when it is mounted, and write(2) through
+// it stays below the limit; pages of a mapped file are allocated by whoever touches them,
+// with the capability (measured on 6.1).
 func Limit(fd int, id uint32, size, files int64) error {
 	l := limits{hard: uint64((size + block - 1) / block), inodeHard: uint64(files), valid: setLimits}
 	return quotactl(fd, setQuota, id, unsafe.Pointer(&l))
