@@ -268,6 +268,9 @@ func (c *collection) judge(m *layer.Meta) error {
 	case !errors.Is(err, ErrNotExist):
 		return err
 	}
+	if m.Committed && owner.rec.Layer != nil && m.Key == owner.rec.current() {
+		return nil // a snapshot was interrupted: the container goes on on it
+	}
 	if m.Committed {
 		return c.release(m, snapshots, slices.Contains(known, m.Key))
 	}
@@ -278,11 +281,14 @@ func (c *collection) judge(m *layer.Meta) error {
 }
 
 // release takes users away that are none any more. A committed layer without any is
-// freed with the last one, unless it is the one that its owner is on.
-func (c *collection) release(m *layer.Meta, snapshots []Snapshot, current bool) error {
+// freed with the last one, unless its owner knows it.
+func (c *collection) release(m *layer.Meta, snapshots []Snapshot, known bool) error {
 	named := slices.ContainsFunc(snapshots, func(s Snapshot) bool { return s.Key == m.Key })
-	if len(m.Users) == 0 && !current {
+	if len(m.Users) == 0 && !known {
 		return dropLayer(c.root, m.Key)
+	}
+	if err := gone(c.root.Prune(m)); err != nil {
+		return err
 	}
 	for _, user := range m.Users {
 		stale := false

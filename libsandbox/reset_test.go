@@ -532,6 +532,77 @@ func TestResetKilledAtEachStep(t *testing.T) {
 	}
 }
 
+// TestSnapshotKilledThenGC: gc leaves a living container what it is on, wherever its
+// snapshot was killed.
+func TestSnapshotKilledThenGC(t *testing.T) {
+	b := sleeping(t, nil)
+	for step := 1; ; step++ {
+		store := &Store{root: t.TempDir()}
+		l := runLayered(t, store, "k", b, nil)
+		l.sh("echo > /made")
+		killed := dieAt(t, store.root, "snapshot", step)
+		if err := GC(t.Context(), l.root); err != nil {
+			t.Fatalf("step %d: %v", step, err)
+		}
+		now, err := store.Load("k")
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, err := now.rec.Layer.open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := root.Load(now.rec.current()); err != nil {
+			t.Errorf("step %d: the container's layer: %v", step, err)
+		}
+		if err := store.ForceDelete(t.Context(), "k"); err != nil {
+			t.Fatalf("step %d: %v", step, err)
+		}
+		if err := GC(t.Context(), l.root); err != nil {
+			t.Fatalf("step %d: %v", step, err)
+		}
+		noLayers(t, l.root)
+		reapChildren()
+		if !killed || t.Failed() {
+			if step < 4 {
+				t.Fatalf("%d steps only", step)
+			}
+			return
+		}
+	}
+}
+
+// A layer that is gone, and was killed before it said so to the one below, keeps nothing.
+func TestGCDeadUser(t *testing.T) {
+	store := &Store{root: t.TempDir()}
+	l := runLayered(t, store, "k", sleeping(t, nil), nil)
+	first := l.rec.current()
+	if _, err := l.Snapshot(t.Context(), "s"); err != nil {
+		t.Fatal(err)
+	}
+	users := filepath.Join(l.root, "layers", first, "users")
+	if err := os.WriteFile(users+"/layer-0123456789abcdef", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := GC(t.Context(), l.root); err != nil {
+		t.Fatal(err)
+	}
+	names, err := os.ReadDir(users)
+	if err != nil || len(names) == 0 || slices.ContainsFunc(names, func(n os.DirEntry) bool { return n.Name() == "layer-0123456789abcdef" }) {
+		t.Errorf("users %v, %v", names, err)
+	}
+	if err := os.WriteFile(users+"/layer-fedcba9876543210", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Delete(context.Background(), &DeleteOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := GC(t.Context(), l.root); err != nil {
+		t.Fatal(err)
+	}
+	noLayers(t, l.root)
+}
+
 // dieAt runs a reset or a snapshot in a process that ends at a step, and says whether it
 // did.
 func dieAt(t *testing.T, store, what string, step int) bool {

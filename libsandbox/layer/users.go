@@ -100,6 +100,25 @@ func (r *Root) Release(key, user string) error {
 	return r.release(root, append([]string{key}, m.Parents...), user)
 }
 
+// Prune takes away from a committed layer the users that are layers and are gone, and
+// frees it if that was all: whoever discards a layer may be killed before it is no user
+// any more. A layer that is being made is there before it is a user.
+func (r *Root) Prune(m *Meta) error {
+	for _, user := range m.Users {
+		key, isLayer := strings.CutPrefix(user, layerUser)
+		if !isLayer {
+			continue
+		}
+		if _, err := r.Load(key); !errors.Is(err, ErrNotExist) {
+			continue // it is there, or nobody knows
+		}
+		if err := r.Release(m.Key, user); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // openFor opens the root after it has looked at the names.
 func (r *Root) openFor(key, user string) (int, error) {
 	if err := checkKey(key); err != nil {

@@ -295,6 +295,50 @@ func ignore(err, known error) error {
 	return err
 }
 
+// TestPrune: a layer that is gone keeps nothing, whenever its end was interrupted.
+func TestPrune(t *testing.T) {
+	needRoot(t)
+	f := newFixture(t, &kinds()[1])
+	bottom := f.new()
+	f.check(bottom.Commit())
+	f.check(f.root.Hold(bottom.Key(), "named"))
+	middle := f.next(bottom, on(bottom)...)
+	f.check(middle.Commit())
+	f.check(f.root.Hold(middle.Key(), "named"))
+	top := f.next(middle, on(middle)...)
+	users := func(l *Layer) *Meta {
+		t.Helper()
+		all, err := f.root.Layers()
+		f.check(err)
+		for i := range all {
+			if all[i].Key == l.Key() {
+				return &all[i]
+			}
+		}
+		return nil
+	}
+	f.check(f.root.Prune(users(middle)))
+	if m := users(middle); len(m.Users) != 2 {
+		t.Errorf("users %q, want the layer and named", m.Users)
+	}
+	until(f.root, 1, func(r *Root) error { // killed when the layer is in the trash
+		l, err := r.Load(top.Key())
+		f.check(err)
+		return l.Discard()
+	})
+	if m := users(middle); len(m.Users) != 2 || users(top) != nil {
+		t.Fatalf("users %q of the parent of a layer that is half gone", m.Users)
+	}
+	f.check(f.root.Prune(users(middle)))
+	if m := users(middle); len(m.Users) != 1 || m.Users[0] != "named" {
+		t.Errorf("users %q, want named", m.Users)
+	}
+	f.check(f.root.Release(middle.Key(), "named"))
+	f.check(f.root.Release(bottom.Key(), "named"))
+	f.empty()
+	f.nothingLeft()
+}
+
 // TestUncommit: what nobody else has can be written again.
 func TestUncommit(t *testing.T) {
 	needRoot(t)
