@@ -52,6 +52,12 @@ type CreateOptions struct {
 	SystemdCgroup bool
 	// Layer is the writable layer; nil is what the annotations say.
 	Layer *LayerOptions
+	// Owned lets Store.CollectOwned delete the container when this process has ended.
+	Owned bool
+	// Lifetime and Idle are when the container is deleted by this process or by
+	// Store.CollectOwned: so long after its creation, or after the last method of the
+	// Sandbox that did something in it, where no process of Exec runs. 0 is never.
+	Lifetime, Idle time.Duration
 
 	like    *layerRecord // of a fork: the layer of the container that it is of
 	parents []string     // the layers that it begins as
@@ -137,6 +143,7 @@ func (s *Store) create(ctx context.Context, id string, b *spec.Bundle, o *Create
 		c.undo.run()
 		return nil, err
 	}
+	c.sb.limitTime()
 	return c.sb, nil
 }
 
@@ -286,6 +293,12 @@ func (c *creation) record() error {
 		Hooks:       s.Hooks,
 
 		NoNewKeyring: c.o.NoNewKeyring,
+
+		Lifetime: c.o.Lifetime,
+		Idle:     c.o.Idle,
+	}
+	if err := c.own(&r); err != nil {
+		return err
 	}
 	if c.plan != nil {
 		r.Layer = &c.plan.rec
@@ -299,6 +312,19 @@ func (c *creation) record() error {
 	}
 	c.sb.rec = r
 	return c.sb.write(c.entry)
+}
+
+// own records whose the container is.
+func (c *creation) own(r *record) (err error) {
+	if c.o.Owned {
+		if r.Owner, err = thisProcess(); err != nil {
+			return err
+		}
+	}
+	if c.o.Idle > 0 {
+		return writeFile(c.entry.join(usedFile), nil)
+	}
+	return nil
 }
 
 // start starts init.

@@ -39,6 +39,7 @@ func (sb *Sandbox) Delete(ctx context.Context, o *DeleteOptions) error {
 // destroy removes the container. Every step works on what an earlier, interrupted
 // one has left; the directory goes last, so that there is always a name to call.
 func (sb *Sandbox) destroy(ctx context.Context, e *entry) error {
+	sb.unwatch()
 	cg, err := cgroup.Load(sb.rec.Cgroup) // refuses paths that are no container's
 	if err != nil {
 		return err

@@ -95,6 +95,7 @@ func (sb *Sandbox) Exec(ctx context.Context, p *specs.Process, o *ExecOptions) (
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	sb.touch()
 	x := &execution{sb: sb, o: o}
 	if err := x.load(p); err != nil {
 		return nil, err

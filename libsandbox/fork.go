@@ -29,11 +29,13 @@ type ForkOptions struct {
 // with the same spec. Nothing is copied of a snapshot, and of the container as it is now
 // only where Snapshot has to. A limit on the layer is the container's, too. The cgroup is
 // named after the new id where linux.cgroupsPath ends with the old one, and otherwise
-// gets it as a last part. ErrNoLayer: the container has none to branch from.
+// gets it as a last part. The fork of a container that is Owned is this process's, and has
+// its limits on time unless there are others. ErrNoLayer: the container has none to branch from.
 func (sb *Sandbox) Fork(ctx context.Context, id string, o *ForkOptions) (*Sandbox, error) {
 	if o == nil {
 		o = &ForkOptions{}
 	}
+	sb.touch()
 	e, err := sb.store.lock(sb.id)
 	if err != nil {
 		return nil, err
@@ -57,6 +59,12 @@ func (sb *Sandbox) Fork(ctx context.Context, id string, o *ForkOptions) (*Sandbo
 	defer release()
 	opts := o.CreateOptions
 	opts.NoNewKeyring = now.rec.NoNewKeyring
+	if now.rec.Owner != nil {
+		opts.Owned = true
+	}
+	if opts.Lifetime == 0 && opts.Idle == 0 {
+		opts.Lifetime, opts.Idle = now.rec.Lifetime, now.rec.Idle
+	}
 	opts.like, opts.parents = now.rec.Layer, chain
 	if opts.size, err = now.layerSize(); err != nil {
 		return nil, fmt.Errorf("fork: %w", err)

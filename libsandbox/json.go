@@ -38,6 +38,15 @@ func (r *record) appendJSON(b []byte) ([]byte, error) {
 		b = appendField(append(b, `,"rdt":{`...), "closID", r.Rdt.ClosID)
 		b = append(strconv.AppendBool(append(b, `"monitor":`...), r.Rdt.Monitor), '}')
 	}
+	if r.Owner != nil {
+		b = appendProcess(append(b, `,"owner":{`...), r.Owner.ProcessID)
+		b = strconv.AppendUint(append(b, `,"namespace":`...), r.Owner.Namespace, 10)
+		b = append(b, '}')
+	}
+	if r.Lifetime != 0 || r.Idle != 0 {
+		b = strconv.AppendInt(append(b, `,"lifetime":`...), int64(r.Lifetime), 10)
+		b = strconv.AppendInt(append(b, `,"idle":`...), int64(r.Idle), 10)
+	}
 	if r.Layer != nil {
 		b = r.Layer.appendJSON(append(b, `,"layer":`...))
 	}

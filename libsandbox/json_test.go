@@ -20,7 +20,8 @@ func TestRecordJSON(t *testing.T) {
 		Annotations: map[string]string{"k": "v", "empty": "", "<&>": "\u2028"},
 		Cgroup:      map[string]string{"": "/sys/fs/cgroup/x", "cpu": "/sys/fs/cgroup/cpu/x"},
 		Rdt:         &rdtRecord{ClosID: "a \"class\"", Monitor: true},
-		RootMount:   1 << 40, OwnPid: true, NoNewKeyring: true, Arg0: "sh",
+		Owner:       &ownerRecord{kernel.ProcessID{Pid: 7, Start: 8}, 9}, Lifetime: 1, Idle: 2,
+		RootMount: 1 << 40, OwnPid: true, NoNewKeyring: true, Arg0: "sh",
 		Layer: &layerRecord{Root: "/l", Memory: true, Key: "k", Parents: []string{"a", "b"}, Reset: ResetRestart, ConsoleSocket: "/s", PidFile: "/p"},
 		Hooks: &specs.Hooks{Poststop: []specs.Hook{{Path: "/h", Args: []string{"a"}, Timeout: &timeout}}},
 	}

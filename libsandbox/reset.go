@@ -51,16 +51,7 @@ func (sb *Sandbox) Reset(ctx context.Context, o *ResetOptions) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := sb.resetLocked(ctx, o); err != nil {
-		return err
-	}
-	if sb.store.background == nil {
-		go sb.prepareNext()
-	}
-	return nil
-}
-
-func (sb *Sandbox) resetLocked(ctx context.Context, o *ResetOptions) error {
+	sb.touch()
 	e, err := sb.store.lock(sb.id)
 	if err != nil {
 		return err
@@ -392,6 +383,9 @@ func (r *resetting) publish() {
 	sb.mu.Lock()
 	sb.read, sb.rec, sb.conf = r.now.read, r.now.rec, r.spec
 	sb.mu.Unlock()
+	if sb.store.background == nil {
+		go sb.prepareNext()
+	}
 }
 
 // restart starts init anew, in the namespaces that the container keeps.

@@ -73,6 +73,7 @@ func (sb *Sandbox) Snapshot(ctx context.Context, name string) (*Snapshot, error)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	sb.touch()
 	e, err := sb.store.lock(sb.id)
 	if err != nil {
 		return nil, err

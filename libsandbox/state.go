@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -53,6 +54,11 @@ type record struct {
 	ExecOp int `json:"execOp"`
 	// NoNewKeyring is as in CreateOptions: an exec does as init has done.
 	NoNewKeyring bool `json:"noNewKeyring"`
+	// Owner is the process that the container ends with; nil for none. Lifetime and Idle
+	// are as in CreateOptions.
+	Owner    *ownerRecord  `json:"owner"`
+	Lifetime time.Duration `json:"lifetime"`
+	Idle     time.Duration `json:"idle"`
 	// Layer is nil for a container that writes to its root filesystem.
 	Layer *layerRecord `json:"layer"`
 	// Hooks are those that later commands run.
@@ -128,6 +134,10 @@ type Sandbox struct {
 	renewing chan struct{}
 	// killed says that all of the container's processes have been killed.
 	killed bool
+	// ended is open while watchTime runs; nil otherwise.
+	ended chan struct{}
+
+	used atomic.Int64 // when it was last used, in nanoseconds since 1970
 }
 
 // ID returns the container's id.

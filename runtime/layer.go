@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"syscall"
 
@@ -71,10 +72,12 @@ func deleteLater(root string, held []*os.File) error {
 
 func (a *app) gc() *cli.Command {
 	return &cli.Command{
-		Name:        "gc",
-		Usage:       "delete what commands that were killed have left in a layer root",
-		ArgsUsage:   " ",
-		Description: "The gc command gives up layers and snapshots of containers that do not exist any\nmore, and deletes the files of all that was given up.",
+		Name:      "gc",
+		Usage:     "delete what commands that were killed have left in a layer root",
+		ArgsUsage: " ",
+		Description: `The gc command deletes containers that belong to a program that has ended, and those
+whose lifetime or idle time is over. It gives up layers and snapshots of containers
+that do not exist any more, and deletes the files of all that was given up.`,
 		Flags: []cli.Flag{
 			flagLayerRoot(),
 			flagBool("trash", "only delete the files of what was given up, without haste"),
@@ -97,7 +100,15 @@ func (a *app) doGC(c *cli.Context) error {
 	if c.Bool("trash") {
 		return libsandbox.EmptyTrash(c.Context, dir)
 	}
-	return libsandbox.GC(c.Context, dir)
+	store, err := a.openStore(c)
+	if err != nil {
+		return err
+	}
+	done, err := store.CollectOwned(c.Context)
+	for _, d := range done {
+		slog.Info("container " + d.ID + " deleted: " + string(d.Why))
+	}
+	return errors.Join(err, libsandbox.GC(c.Context, dir))
 }
 
 func (a *app) reset() *cli.Command {

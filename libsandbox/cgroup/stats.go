@@ -443,6 +443,10 @@ func (r *reader) pressure(path, file string) *Pressure {
 	if text == "" {
 		return nil
 	}
+	return r.parsePressure(path, file, text)
+}
+
+func (r *reader) parsePressure(path, file, text string) *Pressure {
 	p := &Pressure{}
 	for line := range strings.Lines(text) {
 		kind, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
