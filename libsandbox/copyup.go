@@ -1,6 +1,7 @@
 package libsandbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -118,17 +119,23 @@ func copyFile(from, to int, name string) error {
 	}
 	dst := os.NewFile(uintptr(out), name)
 	defer dst.Close()
-	if err := copyData(dst, src, st.Size); err != nil {
+	if err := copyData(context.Background(), dst, src, st.Size); err != nil {
 		return err
 	}
 	return copyMetadata(in, out, st)
 }
 
+// copyPiece is how much is copied before the context is looked at again.
+const copyPiece = 64 << 20
+
 // copyData copies the pieces of a file that are not holes: tmpfs is memory.
 // What grows meanwhile is cut at size.
-func copyData(dst, src *os.File, size int64) error {
+func copyData(ctx context.Context, dst, src *os.File, size int64) error {
 	fd := int(src.Fd())
 	for end := int64(0); end < size; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		start, err := unix.Seek(fd, end, unix.SEEK_DATA)
 		switch {
 		case err == unix.ENXIO: // a hole up to the end
@@ -138,6 +145,7 @@ func copyData(dst, src *os.File, size int64) error {
 		case err == nil:
 			end, err = unix.Seek(fd, start, unix.SEEK_HOLE)
 		}
+		end = min(end, size, start+copyPiece)
 		if err == nil {
 			_, err = src.Seek(start, io.SeekStart)
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -25,7 +26,13 @@ func filesIn(t *testing.T, edit func(*specs.Spec)) *layered {
 	t.Helper()
 	b := sleeping(t, edit)
 	store := &Store{root: t.TempDir()}
-	before := lookAtHost(t, store.root)
+	// Not those of other tests, which the garbage collector may close meanwhile.
+	look := func() (h host, fds int) {
+		h = lookAtHost(t, store.root)
+		h.children = regexp.MustCompile(`\d+ descriptors`).ReplaceAllString(h.children, "")
+		return h, count(t, "/proc/self/fd")
+	}
+	before, fds := look()
 	l := &layered{t: t}
 	t.Cleanup(func() {
 		if l.Sandbox != nil {
@@ -34,7 +41,11 @@ func filesIn(t *testing.T, edit func(*specs.Spec)) *layered {
 			}
 		}
 		reapChildren()
-		before.compare(t, lookAtHost(t, store.root))
+		after, now := look()
+		before.compare(t, after)
+		if now > fds {
+			t.Errorf("%d descriptors, %d before", now, fds)
+		}
 	})
 	var err error
 	if l.Sandbox, err = store.Run(t.Context(), "files", b, nil); err != nil {

@@ -19,6 +19,9 @@ type place struct {
 	uids, gids kernel.IDMap
 }
 
+// hostPlace is the host, as this process sees it.
+func hostPlace() *place { return &place{root: -1} }
+
 func (p *place) inside() bool { return p.root >= 0 }
 
 func (p *place) close() {
@@ -137,6 +140,14 @@ func (p *place) host(o *Owner) (uid, gid uint32, err error) {
 		return 0, 0, fmt.Errorf("group %w", err)
 	}
 	return uid, gid, nil
+}
+
+// owner returns the ids of a file here, as the container sees them.
+func (p *place) owner(st *unix.Stat_t) Owner {
+	if !p.inside() {
+		return Owner{st.Uid, st.Gid}
+	}
+	return Owner{p.uids.Inside(st.Uid), p.gids.Inside(st.Gid)}
 }
 
 // open opens a path. In a container it is looked up as the container sees it, by the
