@@ -52,6 +52,16 @@ func (sb *Sandbox) Reset(ctx context.Context, o *ResetOptions) error {
 		return err
 	}
 	sb.touch()
+	if err := sb.resetLocked(ctx, o); err != nil {
+		return err
+	}
+	if sb.store.background == nil {
+		go sb.prepareNext()
+	}
+	return nil
+}
+
+func (sb *Sandbox) resetLocked(ctx context.Context, o *ResetOptions) error {
 	e, err := sb.store.lock(sb.id)
 	if err != nil {
 		return err
@@ -383,9 +393,6 @@ func (r *resetting) publish() {
 	sb.mu.Lock()
 	sb.read, sb.rec, sb.conf = r.now.read, r.now.rec, r.spec
 	sb.mu.Unlock()
-	if sb.store.background == nil {
-		go sb.prepareNext()
-	}
 }
 
 // restart starts init anew, in the namespaces that the container keeps.

@@ -189,7 +189,24 @@ func (r *Root) makeDirs(root int) error {
 		}
 		r.did("mkdir " + name)
 	}
+	r.spread(root)
 	return nil
+}
+
+// spread has ext4 place each layer anywhere on the disk (chattr(1), T). Otherwise it puts
+// all of them close together, where it looks for a free inode among all those that were
+// freed in the last minute, one by one, because it does not take these: after ten
+// thousand files that makes a new directory 0.5 ms slower.
+func (r *Root) spread(root int) {
+	fd, err := openDir(root, layersDir)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	const topDir = 0x20000 // FS_TOPDIR_FL of linux/fs.h
+	if flags, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS); err == nil && flags&topDir == 0 {
+		_ = unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(flags|topDir)) // others have no such flag
+	}
 }
 
 // suitable refuses filesystems that overlayfs takes no upper directory from, or that
