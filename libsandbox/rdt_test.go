@@ -177,6 +177,41 @@ func TestIntelRdtUpdateExecStats(t *testing.T) {
 	run()
 }
 
+// The next init enters the group that there is, and so does a fork's its own.
+func TestIntelRdtResetFork(t *testing.T) {
+	store := rdtStore(t)
+	l := runLayered(t, store, "one", sleeping(t, withRdt(&specs.LinuxIntelRdt{L3CacheSchema: "L3:0=f", EnableMonitoring: true})), nil)
+	group := filepath.Join(store.resctrl.Dir, "one")
+	for _, tasks := range []string{"/tasks", "/mon_groups/one/tasks"} {
+		if err := os.WriteFile(group+tasks, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, mode := range []ResetMode{ResetRestart, ResetKeepInit} {
+		l.reset(mode)
+		if got := rdtGroups(t, store); got != "one=0 one/mon_groups/one=0" {
+			t.Errorf("groups %q after %s", got, mode)
+		}
+	}
+	sb, err := l.Fork(t.Context(), "two", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := rdtGroups(t, store); got != "one=0 two=0 one/mon_groups/one=0 two/mon_groups/two=0" {
+		t.Errorf("groups %q after a fork", got)
+	}
+	if err := sb.Delete(context.Background(), &DeleteOptions{Force: true}); err != nil {
+		t.Error(err)
+	}
+	if got := rdtGroups(t, store); got != "one=0 one/mon_groups/one=0" {
+		t.Errorf("groups %q after the fork's end", got)
+	}
+	l.gone()
+	if got := rdtGroups(t, store); got != "" {
+		t.Errorf("%q is left", got)
+	}
+}
+
 // TestIntelRdtFails: what was made for a container that then could not be is gone.
 func TestIntelRdtFails(t *testing.T) {
 	errTaken := unix.EEXIST
