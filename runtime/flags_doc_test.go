@@ -75,7 +75,7 @@ func flagRow(line string) (verb string, flags []string, here string, ok bool) {
 	if len(cells) != 6 || !strings.Contains(cells[1], "`-") {
 		return "", nil, "", false
 	}
-	for _, m := range regexp.MustCompile("`--?([a-z0-9-]+)").FindAllStringSubmatch(cells[1], -1) {
+	for _, m := range regexp.MustCompile("`--?([A-Za-z0-9-]+)").FindAllStringSubmatch(cells[1], -1) {
 		flags = append(flags, m[1])
 	}
 	if first, _, _ := strings.Cut(strings.TrimSpace(cells[1]), " "); !strings.HasPrefix(first, "`") {

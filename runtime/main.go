@@ -80,6 +80,7 @@ type verb struct {
 // table lists the verbs by name.
 func (a *app) table() []verb {
 	return []verb{
+		{"cp", a.cp, false},
 		{"create", a.create, true},
 		{"delete", a.delete, false},
 		{"events", a.events, false},
