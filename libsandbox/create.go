@@ -61,6 +61,7 @@ type CreateOptions struct {
 
 	like    *layerRecord // of a fork: the layer of the container that it is of
 	parents []string     // the layers that it begins as
+	volumes [][]string   // the same of each cow volume
 	size    int64        // and the limit on its own
 }
 
@@ -93,23 +94,24 @@ func (s *Store) Listing(id string, b *spec.Bundle, o *CreateOptions) (string, er
 
 // creation is the state of one Create or Run.
 type creation struct {
-	id     string
-	bundle *spec.Bundle
-	o      *CreateOptions
-	wait   bool // for Start
-	sb     *Sandbox
-	entry  *entry
-	cgroup *cgroup.Cgroup
-	rdt    *resctrl.Group // nil without linux.intelRdt
-	plan   *layerPlan     // nil for no layer
-	layer  *layer.Layer   // nil for none
-	reset  *resetting     // nil for a new container
-	init   *compile.Init
-	filter *seccomp.Filter // nil for none
-	child  *engine.Child
-	files  []fileID // init's descriptors, with a layer
-	first  int      // the pid of the process that was started
-	undo   cleanup
+	id      string
+	bundle  *spec.Bundle
+	o       *CreateOptions
+	wait    bool // for Start
+	sb      *Sandbox
+	entry   *entry
+	cgroup  *cgroup.Cgroup
+	rdt     *resctrl.Group // nil without linux.intelRdt
+	plan    *layerPlan     // nil for no layer
+	layer   *layer.Layer   // nil for none
+	volumes []*layer.Layer // of mounts of type cow
+	reset   *resetting     // nil for a new container
+	init    *compile.Init
+	filter  *seccomp.Filter // nil for none
+	child   *engine.Child
+	files   []fileID // init's descriptors, with a layer
+	first   int      // the pid of the process that was started
+	undo    cleanup
 }
 
 // cleanup is a stack of what to undo on failure.
@@ -254,6 +256,9 @@ func (c *creation) compile() (err error) {
 	facts.Seccomp = filterFact(c.filter)
 	facts.Layer = c.layerFact()
 	if facts.Files, err = c.firstFiles(); err != nil {
+		return err
+	}
+	if err := c.volumeFacts(facts); err != nil {
 		return err
 	}
 	if store != nil && store.facts != nil {

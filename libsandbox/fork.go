@@ -52,7 +52,7 @@ func (sb *Sandbox) Fork(ctx context.Context, id string, o *ForkOptions) (*Sandbo
 	if err != nil {
 		return nil, fmt.Errorf("fork: %w", err)
 	}
-	chain, release, err := sb.forkFrom(ctx, e, now, o.Snapshot)
+	from, release, err := sb.forkFrom(ctx, e, now, o.Snapshot)
 	if err != nil {
 		return nil, fmt.Errorf("fork: %w", err)
 	}
@@ -65,7 +65,7 @@ func (sb *Sandbox) Fork(ctx context.Context, id string, o *ForkOptions) (*Sandbo
 	if opts.Lifetime == 0 && opts.Idle == 0 {
 		opts.Lifetime, opts.Idle = now.rec.Lifetime, now.rec.Idle
 	}
-	opts.like, opts.parents = now.rec.Layer, chain
+	opts.like, opts.parents, opts.volumes = now.rec.Layer, from.chain(), from.volumeChains()
 	if opts.size, err = now.layerSize(); err != nil {
 		return nil, fmt.Errorf("fork: %w", err)
 	}
@@ -74,34 +74,38 @@ func (sb *Sandbox) Fork(ctx context.Context, id string, o *ForkOptions) (*Sandbo
 
 // forkFrom finds or makes the layers that a fork stands on. Until release they are there,
 // while the container is locked.
-func (sb *Sandbox) forkFrom(ctx context.Context, e *entry, now *Sandbox, snapshot string) (chain []string, release func(), err error) {
+func (sb *Sandbox) forkFrom(ctx context.Context, e *entry, now *Sandbox, snapshot string) (from *Snapshot, release func(), err error) {
 	if snapshot != "" {
 		s, err := e.snapshot(snapshot)
 		if err != nil {
 			return nil, nil, err
 		}
-		return s.chain(), func() {}, nil
+		return s, func() {}, nil
 	}
-	if chain := now.unchanged(); chain != nil {
-		return chain, func() {}, nil
+	if s := now.unchanged(); s != nil {
+		return s, func() {}, nil
 	}
 	s, root, err := sb.keep(ctx, e, forkUser)
 	if err != nil {
 		return nil, nil, err
 	}
-	return s.chain(), func() { _ = root.Release(s.Key, forkUser) }, nil
+	return s, func() { _ = s.release(root, forkUser) }, nil
 }
 
-// unchanged is what the container's layer stands on, if nothing was written to it since: a
-// fork needs no more. nil otherwise.
-func (sb *Sandbox) unchanged() (chain []string) {
+// unchanged is what the container's layers stand on, if nothing was written to them since:
+// a fork needs no more. nil otherwise.
+func (sb *Sandbox) unchanged() *Snapshot {
 	root, err := sb.rec.Layer.open()
 	if err != nil {
 		return nil
 	}
-	l, err := root.Load(sb.rec.current())
-	if err != nil || l.Meta().Committed {
-		return nil
+	var all []*layer.Layer
+	for _, key := range append([]string{sb.rec.current()}, sb.rec.volumes()...) {
+		l, err := root.Load(key)
+		if err != nil || l.Meta().Committed {
+			return nil
+		}
+		all = append(all, l)
 	}
 	cg, err := cgroup.Load(sb.rec.Cgroup)
 	if err != nil {
@@ -113,10 +117,19 @@ func (sb *Sandbox) unchanged() (chain []string) {
 		}
 		defer func() { _ = cg.Thaw() }()
 	}
-	if l.Unchanged() {
-		return l.Meta().Parents
+	s := &Snapshot{}
+	for i, l := range all {
+		if !l.Unchanged() {
+			return nil
+		}
+		p := layerChain{l.Meta().Parents[0], l.Meta().Parents[1:]}
+		if i == 0 {
+			s.Key, s.Parents = p.Key, p.Parents
+		} else {
+			s.Volumes = append(s.Volumes, p)
+		}
 	}
-	return nil
+	return s
 }
 
 // forkUser keeps a layer until a fork stands on it. Whoever has the container's lock is
@@ -251,6 +264,9 @@ func (c *collection) open(dir string) error {
 	for _, sb := range all {
 		if sb.rec.Layer != nil {
 			c.first[sb.rec.Layer.Key] = true
+			for _, v := range sb.rec.Layer.Volumes {
+				c.first[v.Key] = true
+			}
 		}
 	}
 	return err
@@ -291,7 +307,7 @@ func (c *collection) judge(m *layer.Meta) error {
 // release takes users away that are none any more. A committed layer without any is
 // freed with the last one, unless its owner knows it.
 func (c *collection) release(m *layer.Meta, snapshots []Snapshot, known bool) error {
-	named := slices.ContainsFunc(snapshots, func(s Snapshot) bool { return s.Key == m.Key })
+	named := slices.ContainsFunc(snapshots, func(s Snapshot) bool { return slices.Contains(s.keys(), m.Key) })
 	if len(m.Users) == 0 && !known {
 		return dropLayer(c.root, m.Key)
 	}

@@ -69,6 +69,9 @@ func (r *initRecord) appendJSON(b []byte) []byte {
 	if r.Layer != "" {
 		b = spec.AppendString(append(b, `,"layer":`...), r.Layer)
 	}
+	if len(r.Volumes) > 0 {
+		b = appendList(append(b, `,"volumes":`...), r.Volumes)
+	}
 	for i, f := range r.Files {
 		b = append(b, [2]string{`,{"dev":`, `,"files":[{"dev":`}[min(1, max(0, 1-i))]...)
 		b = strconv.AppendUint(b, f.Dev, 10)
@@ -99,15 +102,29 @@ func (l *layerRecord) appendJSON(b []byte) []byte {
 	b = appendField(b, "reset", string(l.Reset))
 	b = appendField(b, "consoleSocket", l.ConsoleSocket)
 	b = appendField(b, "pidFile", l.PidFile)
-	b = append(b, `"parents":[`...)
-	for i, p := range l.Parents {
+	b = append(b, `"parents":`...)
+	b = appendList(b, l.Parents)
+	for i, v := range l.Volumes {
+		b = append(b, [2]string{`,{"key":`, `,"volumes":[{"key":`}[min(1, max(0, 1-i))]...)
+		b = append(spec.AppendString(b, v.Key), `,"parents":`...)
+		b = append(appendList(b, v.Parents), '}')
+	}
+	if len(l.Volumes) > 0 {
+		b = append(b, ']')
+	}
+	b = append(b, `,"memory":`...)
+	return append(strconv.AppendBool(b, l.Memory), '}')
+}
+
+func appendList(b []byte, list []string) []byte {
+	b = append(b, '[')
+	for i, s := range list {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = spec.AppendString(b, p)
+		b = spec.AppendString(b, s)
 	}
-	b = append(b, `],"memory":`...)
-	return append(strconv.AppendBool(b, l.Memory), '}')
+	return append(b, ']')
 }
 
 func appendProcess(b []byte, p kernel.ProcessID) []byte {

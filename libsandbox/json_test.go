@@ -22,7 +22,7 @@ func TestRecordJSON(t *testing.T) {
 		Rdt:         &rdtRecord{ClosID: "a \"class\"", Monitor: true},
 		Owner:       &ownerRecord{kernel.ProcessID{Pid: 7, Start: 8}, 9}, Lifetime: 1, Idle: 2,
 		RootMount: 1 << 40, OwnPid: true, NoNewKeyring: true, Arg0: "sh",
-		Layer: &layerRecord{Root: "/l", Memory: true, Key: "k", Parents: []string{"a", "b"}, Reset: ResetRestart, ConsoleSocket: "/s", PidFile: "/p"},
+		Layer: &layerRecord{Root: "/l", Memory: true, Key: "k", Parents: []string{"a", "b"}, Volumes: []layerChain{{"v", []string{"w"}}, {"x", []string{"y", "z"}}}, Reset: ResetRestart, ConsoleSocket: "/s", PidFile: "/p"},
 		Hooks: &specs.Hooks{Poststop: []specs.Hook{{Path: "/h", Args: []string{"a"}, Timeout: &timeout}}},
 	}
 	raw, err := r.appendJSON(nil)
@@ -38,7 +38,7 @@ func TestRecordJSON(t *testing.T) {
 	}
 	for _, in := range []initRecord{
 		{ProcessID: kernel.ProcessID{Pid: 42, Start: 99}, Image: engine.Image{Dev: 1, Ino: 2}},
-		{Layer: "0123456789abcdef", Files: []fileID{{1, 2}, {3, 4}, {5, 6}}, Namespaces: []uint64{7, 8, 9}},
+		{Layer: "0123456789abcdef", Volumes: []string{"a", "b"}, Files: []fileID{{1, 2}, {3, 4}, {5, 6}}, Namespaces: []uint64{7, 8, 9}},
 	} {
 		var back initRecord
 		if err := spec.Unmarshal(initFile, in.appendJSON(nil), &back); err != nil {

@@ -101,6 +101,9 @@ func (r *resetting) compileReroot() error {
 	if facts.Files, err = c.firstFiles(); err != nil {
 		return err
 	}
+	if err := c.volumeFacts(facts); err != nil {
+		return err
+	}
 	if c.sb.store.facts != nil {
 		c.sb.store.facts(facts)
 	}
@@ -269,6 +272,9 @@ func (r *resetting) followReroot(ctx context.Context) (done bool, err error) {
 // movedTo writes down which layer the container is on now.
 func (r *resetting) movedTo() error {
 	r.now.rec.Init.Layer = r.next.Key()
+	if len(r.volumes) > 0 { // a snapshot leaves them
+		r.now.rec.Init.Volumes = volumeKeys(r.volumes)
+	}
 	if err := replaceFile(r.entry.join(initFile), r.now.rec.Init.appendJSON(nil)); err != nil {
 		return err
 	}

@@ -83,6 +83,8 @@ type layerRecord struct {
 	Key string `json:"key"`
 	// Parents are what the container's first state stands on; see layer.Meta.
 	Parents []string `json:"parents"`
+	// Volumes are the first layers of the mounts of type cow, in the spec's order.
+	Volumes []layerChain `json:"volumes"`
 	// Reset is what a reset does by default.
 	Reset ResetMode `json:"reset"`
 	// ConsoleSocket and PidFile are as in CreateOptions.
@@ -100,7 +102,10 @@ func (l *layerRecord) open() (*layer.Root, error) {
 
 // origin is the name of what keeps the first state's layers while the container stands
 // on others.
-func (l *layerRecord) origin() string { return "origin-" + l.Key }
+func (l *layerRecord) origin() string { return originOf(l.Key) }
+
+// originOf is the same for any first layer.
+func originOf(key string) string { return "origin-" + key }
 
 // layerPlan is what options and annotations amount to.
 type layerPlan struct {
@@ -308,6 +313,9 @@ func (c *creation) makeLayer() error {
 		}
 		c.undo.add(func() { _ = root.Release(c.plan.rec.Parents[0], c.plan.rec.origin()) })
 	}
+	if err := c.makeVolumes(root); err != nil {
+		return err
+	}
 	c.step("layered")
 	return nil
 }
@@ -352,8 +360,13 @@ func (sb *Sandbox) dropLayers(e *entry) error {
 	if len(r.Parents) > 0 {
 		errs = append(errs, gone(root.Release(r.Parents[0], r.origin())))
 	}
+	for _, v := range r.Volumes {
+		if len(v.Parents) > 0 {
+			errs = append(errs, gone(root.Release(v.Parents[0], originOf(v.Key))))
+		}
+	}
 	for _, s := range e.snapshots() {
-		errs = append(errs, gone(root.Release(s.Key, snapshotUser)))
+		errs = append(errs, s.release(root, snapshotUser))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("layer: %w", err)
@@ -425,6 +438,10 @@ func (r *record) layers(e *entry) []string {
 	keys := append(e.nextLayers(), r.current(), r.Layer.Key)
 	if spare := e.spare(); spare != "" {
 		keys = append(keys, spare)
+	}
+	keys = append(keys, r.volumes()...)
+	for _, v := range r.Layer.Volumes {
+		keys = append(keys, v.Key)
 	}
 	slices.Sort(keys)
 	return slices.Compact(keys)

@@ -88,24 +88,25 @@ func (sb *Sandbox) resetLocked(ctx context.Context, o *ResetOptions) error {
 
 // resetting is the state of one Reset.
 type resetting struct {
-	o      *ResetOptions
-	entry  *entry
-	made   *Sandbox  // whose method it is
-	now    *Sandbox  // the container as it is stored, and as it becomes
-	mode   ResetMode // empty for a snapshot
-	status specs.ContainerState
-	spec   *specs.Spec
-	root   *layer.Root
-	old    string   // the key of the layer that is left
-	stale  []string // that one's, and those that interrupted commands have left
-	next   *layer.Layer
-	mount  *os.File // of next, if it is made already; nil otherwise
-	cgroup *cgroup.Cgroup
-	pidfd  int // of init; -1 where there is none
-	fds    descriptors
-	attic  *attic
-	held   *os.File // the root directory that the processes have left; see openOldRoot
-	c      *creation
+	o       *ResetOptions
+	entry   *entry
+	made    *Sandbox  // whose method it is
+	now     *Sandbox  // the container as it is stored, and as it becomes
+	mode    ResetMode // empty for a snapshot
+	status  specs.ContainerState
+	spec    *specs.Spec
+	root    *layer.Root
+	old     string   // the key of the layer that is left
+	stale   []string // that one's, and those that interrupted commands have left
+	next    *layer.Layer
+	volumes []*layer.Layer // the next ones of mounts of type cow
+	mount   *os.File       // of next, if it is made already; nil otherwise
+	cgroup  *cgroup.Cgroup
+	pidfd   int // of init; -1 where there is none
+	fds     descriptors
+	attic   *attic
+	held    *os.File // the root directory that the processes have left; see openOldRoot
+	c       *creation
 }
 
 // prepare does everything that can be done while the container goes on.
@@ -125,14 +126,20 @@ func (r *resetting) prepare() (err error) {
 		return err
 	}
 	parents := r.now.rec.Layer.Parents
+	var to *Snapshot // nil for the first state
 	if r.o.To != "" {
-		s, err := r.entry.snapshot(r.o.To)
-		if err != nil {
+		if to, err = r.entry.snapshot(r.o.To); err != nil {
 			return err
 		}
-		parents = s.chain()
+		parents = to.chain()
 	}
-	return r.nextLayer(parents)
+	if err := r.nextVolumes(to); err != nil {
+		return errors.Join(err, r.dropVolumes())
+	}
+	if err := r.nextLayer(parents); err != nil {
+		return errors.Join(err, r.dropVolumes())
+	}
+	return nil
 }
 
 // config returns the container's spec, which never changes.
@@ -209,7 +216,7 @@ func (r *resetting) nextLayer(parents []string) error {
 	}
 	r.step("layered")
 	r.stale = slices.DeleteFunc(r.stale, func(key string) bool { return key == r.next.Key() })
-	keys := append(slices.Clone(r.stale), r.next.Key())
+	keys := slices.Concat(r.stale, volumeKeys(r.volumes), []string{r.next.Key()})
 	err = replaceFile(r.entry.join(nextFile), []byte(strings.Join(keys, "\n")+"\n"))
 	if err != nil {
 		return errors.Join(err, r.next.Discard())
@@ -339,7 +346,7 @@ func (r *resetting) step(name string) {
 func (r *resetting) run(ctx context.Context) error {
 	r.c = &creation{
 		id: r.now.id, bundle: &spec.Bundle{Dir: r.now.rec.Bundle, Spec: r.spec}, sb: r.now, entry: r.entry,
-		cgroup: r.cgroup, layer: r.next, reset: r,
+		cgroup: r.cgroup, layer: r.next, volumes: r.volumes, reset: r,
 		o: &CreateOptions{
 			NoNewKeyring: r.now.rec.NoNewKeyring, ConsoleSocket: r.now.rec.Layer.ConsoleSocket, PidFile: r.now.rec.Layer.PidFile,
 			ExtraFiles: make([]*os.File, max(0, len(r.now.rec.Init.Files)-3)), // their number; see openFiles
@@ -368,10 +375,10 @@ func (r *resetting) run(ctx context.Context) error {
 
 // forget gives up the layer of a reset that has failed.
 func (r *resetting) forget() error {
-	if err := r.next.Discard(); err != nil {
+	if err := errors.Join(r.next.Discard(), r.dropVolumes()); err != nil {
 		return err
 	}
-	if len(r.stale) > 1 { // of an earlier one, or a spare
+	if len(r.stale) > 1+len(r.volumes) { // of an earlier one, or a spare
 		return nil
 	}
 	return unix.Unlink(r.entry.join(nextFile))

@@ -34,7 +34,8 @@ const (
 )
 
 // Snapshot is the content of a container's root filesystem at some time. It never
-// changes. What is mounted in the container, as volumes and tmpfs are, is no part of it.
+// changes. What is mounted in the container, as volumes and tmpfs are, is no part of it,
+// but what was written to cow volumes is.
 type Snapshot struct {
 	Name    string         `json:"name"`
 	Created time.Time      `json:"created"`
@@ -51,10 +52,20 @@ type Snapshot struct {
 	// Key is the layer that holds it and Parents are those below that one.
 	Key     string   `json:"key"`
 	Parents []string `json:"parents"`
+	// Volumes are the layers that hold its cow volumes, in the spec's order.
+	Volumes []layerChain `json:"volumes,omitempty"`
 }
 
 // chain is what a layer that begins as the snapshot stands on.
 func (s *Snapshot) chain() []string { return append([]string{s.Key}, s.Parents...) }
+
+// volumeChains are the same for its cow volumes.
+func (s *Snapshot) volumeChains() (all [][]string) {
+	for i := range s.Volumes {
+		all = append(all, s.Volumes[i].chain())
+	}
+	return all
+}
 
 // snapshotUser is what keeps the layer of a snapshot that has a name.
 const snapshotUser = "named"
@@ -97,7 +108,7 @@ func (sb *Sandbox) Snapshot(ctx context.Context, name string) (*Snapshot, error)
 	}
 	s.Name = name
 	if err := e.addSnapshot(s); err != nil {
-		return nil, errors.Join(fmt.Errorf("snapshot: %w", err), root.Release(s.Key, snapshotUser))
+		return nil, errors.Join(fmt.Errorf("snapshot: %w", err), s.release(root, snapshotUser))
 	}
 	return s, nil
 }
@@ -113,7 +124,8 @@ func (sb *Sandbox) keep(ctx context.Context, e *entry, user string) (*Snapshot, 
 		return nil, nil, err
 	}
 	if err := k.take(ctx); err != nil {
-		return nil, nil, err
+		k.snap.Key = "" // has been seen to
+		return nil, nil, errors.Join(err, k.snap.release(k.r.root, user))
 	}
 	k.snap.Created, k.snap.Took = time.Now(), time.Since(k.began)
 	return &k.snap, k.r.root, nil
@@ -191,12 +203,18 @@ func (k *keeping) take(ctx context.Context) error {
 		if err == nil && len(pids) > 0 {
 			err = fmt.Errorf("the container has stopped, but process %d of it has not", pids[0])
 		}
+		if err == nil {
+			err = k.copyVolumes()
+		}
 		if err != nil {
 			return err
 		}
 		return k.byReference(ctx, nil)
 	}
 	return k.standing(func() error {
+		if err := k.copyVolumes(); err != nil {
+			return err
+		}
 		tree, err := k.look()
 		if err == nil {
 			err = k.byReference(ctx, tree)
@@ -210,7 +228,8 @@ func (k *keeping) take(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		k.snap.Bytes, k.snap.Files = stats.Bytes, stats.Files
+		k.snap.Bytes += stats.Bytes
+		k.snap.Files += stats.Files
 		return k.hold(l)
 	})
 }
@@ -402,7 +421,7 @@ func (sb *Sandbox) DeleteSnapshot(name string) error {
 	if err := unix.Unlink(e.join(snapDir + "/" + name)); err != nil {
 		return fmt.Errorf("snapshot %q: %w", name, err)
 	}
-	if err := gone(root.Release(s.Key, snapshotUser)); err != nil {
+	if err := s.release(root, snapshotUser); err != nil {
 		return fmt.Errorf("snapshot %q: %w", name, err)
 	}
 	sb.store.emptyLater(now.rec.Layer)

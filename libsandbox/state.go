@@ -74,6 +74,8 @@ type initRecord struct {
 	Image engine.Image `json:"image"`
 	// Layer is the key of the layer that the container is on; empty is the first one's.
 	Layer string `json:"layer"`
+	// Volumes are the keys of the layers that the cow volumes are on; nil for none.
+	Volumes []string `json:"volumes"`
 	// Files are the descriptors that init was given, for the next init; nil without a
 	// layer.
 	Files []fileID `json:"files"`
@@ -206,6 +208,7 @@ func (c *creation) writeInit() error {
 	r := initRecord{ProcessID: id, Image: c.child.Image}
 	if c.layer != nil {
 		r.Layer, r.Files, r.Namespaces = c.layer.Key(), c.files, namespacesOf(c.child.Pid)
+		r.Volumes = volumeKeys(c.volumes)
 	}
 	c.sb.rec.Init = r
 	if c.reset != nil {

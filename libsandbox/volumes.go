@@ -228,7 +228,3 @@ func (c *Config) resolv() (string, error) {
 	}
 	return string(host) + b, nil
 }
-
-// TypeCow is the type of a mount whose source is a directory of the host that the
-// container sees as its own: what it writes goes to a layer.
-const TypeCow = "cow"

@@ -11,6 +11,10 @@ import (
 
 // openSource copies what a bind mount shows, unattached, into %m.
 func (c *compiler) openSource(m *specs.Mount, src *Source, o *mountOptions) {
+	if src.Layer != nil {
+		c.mountLayer(src.Layer, c.m)
+		return
+	}
 	flags := unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
 	if o.recursive {
 		flags |= unix.AT_RECURSIVE

@@ -93,6 +93,8 @@ type Source struct {
 	Path   string // absolute
 	Dir    bool
 	Procfs bool
+	// Layer is an overlay above Path, which is mounted in its place; nil is none.
+	Layer *specs.Mount
 }
 
 // Hierarchy is one cgroup v1 hierarchy.

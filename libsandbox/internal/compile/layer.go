@@ -40,7 +40,7 @@ func (c *compiler) layerRoot() (attached bool) {
 		c.layerByData()
 		return true
 	default:
-		c.layerByConfig()
+		c.mountLayer(m, c.root)
 	}
 	return false
 }
@@ -60,12 +60,12 @@ func (c *compiler) layerTakesData() bool {
 	return false
 }
 
-// layerByConfig mounts the overlay with one fsconfig(2) a parameter.
-func (c *compiler) layerByConfig() {
+// mountLayer leaves an overlay, unattached, in dst, with one fsconfig(2) a parameter.
+func (c *compiler) mountLayer(m *specs.Mount, dst program.Slot) {
 	first := c.held
 	c.EmitTo(c.fs, unix.SYS_FSOPEN, c.String("overlay"), program.Num(unix.FSOPEN_CLOEXEC))
 	c.fsconfig(unix.FSCONFIG_SET_STRING, "source", "overlay")
-	for _, o := range c.facts.Layer.Mount.Options {
+	for _, o := range m.Options {
 		key, value, ok := strings.Cut(o, "=")
 		switch {
 		case !ok:
@@ -81,7 +81,7 @@ func (c *compiler) layerByConfig() {
 		}
 	}
 	c.fsconfig(unix.FSCONFIG_CMD_CREATE, "", "")
-	c.EmitTo(c.root, unix.SYS_FSMOUNT, program.Val(c.fs), program.Num(unix.FSMOUNT_CLOEXEC), program.Num(0))
+	c.EmitTo(dst, unix.SYS_FSMOUNT, program.Val(c.fs), program.Num(unix.FSMOUNT_CLOEXEC), program.Num(0))
 	c.close(c.fs)
 	for ; c.held > first; c.held-- {
 		c.Emit(unix.SYS_CLOSE, program.Num(c.heldFD(c.held-1)))

@@ -219,8 +219,13 @@ func (c *compiler) bind(i int, m *specs.Mount, o *mountOptions, note string) err
 	if !ok {
 		return fmt.Errorf("%s: source %q is not known", note, m.Source)
 	}
+	fd, early := c.sources[i]
+	if src.Layer != nil && !early { // to mount it takes the slots that target leaves something in
+		c.openSource(m, &src, o)
+		fd, early = c.hold(c.m), true
+	}
 	c.target(m, !src.Dir)
-	if fd, ok := c.sources[i]; ok {
+	if early {
 		c.Let(c.m, program.Num(fd))
 	} else {
 		c.openSource(m, &src, o)

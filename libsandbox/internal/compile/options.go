@@ -101,7 +101,7 @@ func superblockFlag(o string) bool {
 // parseOptions sorts the options of m. What it does not know belongs to the file
 // system.
 func parseOptions(m *specs.Mount) mountOptions {
-	o := mountOptions{bind: m.Type == "bind"}
+	o := mountOptions{bind: m.Type == "bind" || m.Type == TypeCow}
 	for _, s := range m.Options {
 		o.add(s)
 	}
@@ -179,6 +179,10 @@ func (a attrs) msFlags() (flags int) {
 	}
 	return flags
 }
+
+// TypeCow is the type of a mount that shows a directory of the host through a layer of
+// its own, which takes what is written to it: Source.Layer.
+const TypeCow = "cow"
 
 // IsBind says whether m shows a file or directory of the host, so that
 // Facts.Sources must describe it.
