@@ -3,130 +3,281 @@ package shell
 import (
 	"context"
 	"errors"
-	"os"
+	"fmt"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
 )
 
 // ErrClosed: the session has been closed.
 var ErrClosed = errors.New("session is closed")
 
-// errUnimplemented is what all of it says for now.
-var errUnimplemented = errors.New("not implemented yet")
-
 // Session is a shell that is kept between commands. Its methods may be called from
-// several goroutines; commands run one after the other, in the order of the calls.
-type Session struct{}
+// several goroutines; commands run one after the other.
+type Session struct {
+	o        Options
+	args     []string
+	env      []string
+	envValue string
+	home     string
+	dir      directory
 
-// New makes a session. The shell is started by its first command.
-func New(o *Options) (*Session, error) { return &Session{}, nil }
+	// busy holds a value while somebody uses the shell: what is below is theirs.
+	busy   chan struct{}
+	shell  *process // nil where none runs
+	parked *parked
+	// generation is that of the shell; dead says that the last one was lost, and that its
+	// state is to be restored.
+	generation string
+	dead       bool
+	cwd        string
+	exports    exports
+	seq        uint64 // of the last command
+	last       int    // its $?
+	scripts    [2]script
+	out, err   int // read ends of the output FIFOs
+	record     int
+	// epoll watches the record, the shell and wake; epollAll the outputs, too.
+	epoll, epollAll int
+	wake            int
+	buf             []byte
+	// children are the shell's before the command, which began at since, in ticks since
+	// boot; struck is what it started and SIGINT was sent to.
+	children []byte
+	since    uint64
+	struck   []kernel.ProcessID
+	turn     int // the script that is next
+	// haveStatus tells for which statuses there is a file.
+	haveStatus [256]bool
+	broken     error // why no command can be run any more
+	line       []byte
 
-// Run runs a command to its end. When ctx ends before the command does, everything that
-// the command has started is killed, and what there is of the Result is returned beside
-// the error of ctx. A command that fails is no error.
-func (s *Session) Run(ctx context.Context, c *Command) (*Result, error) { return nil, errUnimplemented }
-
-// Begin sends a command and leaves its outputs to the caller. The session is busy until
-// Execution.End. Stdout, Stderr, and IdleTimeout of the command are not looked at.
-func (s *Session) Begin(ctx context.Context, c *Command) (*Execution, error) {
-	return nil, errUnimplemented
+	closed atomic.Bool
+	pid    atomic.Int64
+	jobs   jobs
+	once   sync.Once
 }
 
-// Execution is a command whose outputs the caller reads itself, or has another process
-// read.
-type Execution struct {
-	// Stdout and Stderr are the non-blocking read ends of the command's FIFOs. They are
-	// the session's and are open until End; duplicates may be kept as long as one likes.
-	// Before the command has opened its end, reading returns 0 bytes: wait with
-	// edge-triggered epoll(7), or for poll(2) not to say POLLHUP.
-	Stdout, Stderr *os.File
-}
-
-// Wait waits for the command's end. At its return the pipes hold all that the command has
-// written and nobody has read: read what FIONREAD says, once, and not until EOF, which
-// processes in the background may put off for ever.
-func (x *Execution) Wait(ctx context.Context) (*Result, error) { return nil, errUnimplemented }
-
-// End gives the outputs back: what is still written becomes Result.Job. The session is
-// free again.
-func (x *Execution) End() {}
-
-// Start runs a command in the background, in a subshell. It returns when the command has
-// been started.
-func (s *Session) Start(ctx context.Context, c *Command) (*Job, error) { return nil, errUnimplemented }
-
-// Jobs returns the jobs that the session remembers, oldest first.
-func (s *Session) Jobs() []*Job { return nil }
-
-// Job returns the job of a number, nil where there is none.
-func (s *Session) Job(number int) *Job { return nil }
-
-// Write types on the terminal of a session that has one.
-func (s *Session) Write(p []byte) (int, error) { return 0, errUnimplemented }
-
-// Resize sets the size of the session's terminal.
-func (s *Session) Resize(rows, columns int) error { return errUnimplemented }
-
-// Park sends an idle shell to the root directory, so that it keeps no other file system
-// busy, and waits for the end of a running command first. The session is busy until
-// Unpark.
-func (s *Session) Park(ctx context.Context) error { return errUnimplemented }
-
-// Unpark sends the shell back to its directory, by name. $?, PWD and OLDPWD are as they
-// were. Where the directory is gone, the shell stays in the root directory.
-func (s *Session) Unpark() error { return errUnimplemented }
-
-// Pid is the shell's process as this process sees it, 0 where none runs.
-func (s *Session) Pid() int { return 0 }
-
-// Close kills the shell and whatever is below it, and removes what the session made. A
-// command that runs ends.
-func (s *Session) Close() error { return nil }
-
-// Stream is one of a job's outputs.
-type Stream int
-
-// The outputs of a job.
+// Tags of the descriptors in the epoll sets.
 const (
-	Stdout Stream = 1
-	Stderr Stream = 2
+	tagRecord = iota
+	tagShell
+	tagWake
+	tagOut
+	tagErr
 )
 
-// Job is a command in the background, or what a command left running in it. What its
-// processes write is collected without anybody's asking, so that they never block.
-type Job struct {
-	// Number is its handle in the session, from 1.
-	Number int
-	// Text is the command's.
-	Text string
-	// Background: it was started by Start, and has an exit status. Otherwise it is what
-	// a command left behind, and ends when nobody holds its outputs any more.
-	Background bool
+// New makes a session. The shell is started by its first command. The session owns the
+// directories also when New fails.
+func New(o *Options) (*Session, error) {
+	s := &Session{
+		o: *o, args: shellArgs(o.Args), home: o.Home, busy: make(chan struct{}, 1),
+		out: -1, err: -1, record: -1, epoll: -1, epollAll: -1, wake: -1,
+		scripts: [2]script{newScript("a"), newScript("b")},
+	}
+	s.exports.fd = -1
+	s.env, s.envValue = startEnv(o.Env)
+	s.dir = directory{o.Dir, int(o.Dir.Fd())}
+	s.o.defaults()
+	if s.home == "" {
+		s.home = "/"
+	}
+	s.cwd = s.home
+	s.jobs.init(s)
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
 }
 
-// Status is where a job is.
-type Status struct {
-	// Ended: it has ended; for a job of Start the other fields are valid then.
-	Ended bool
-	// ExitStatus is as in Result.
-	ExitStatus int
-	// Signal is what killed the job where nobody could say its exit status.
-	Signal unix.Signal
-	// Stdout and Stderr are how many bytes have been written.
-	Stdout, Stderr int64
+// defaults fills in what is zero.
+func (o *Options) defaults() {
+	if o.ShellDir == nil {
+		o.ShellDir = o.Dir
+	}
+	if o.Limit == 0 {
+		o.Limit = DefaultLimit
+	}
+	if o.JobLimit <= 0 {
+		o.JobLimit = DefaultJobLimit
+	}
+	if o.Jobs <= 0 {
+		o.Jobs = DefaultJobs
+	}
 }
 
-// Status returns where the job is.
-func (j *Job) Status() Status { return Status{} }
+// generation is what Options.Generation says.
+func (o *Options) generation() string {
+	if o.Generation == nil {
+		return ""
+	}
+	return o.Generation()
+}
 
-// Read copies output from offset on, in bytes since the job began, into p. It returns how
-// many bytes, and the offset of the first: it is greater than the offset asked for where
-// bytes in between are no longer kept. n is 0 at the end of what has been written.
-func (j *Job) Read(s Stream, offset int64, p []byte) (n int, first int64) { return 0, offset }
+// open makes what is in the directory, and the epoll sets.
+func (s *Session) open() (err error) {
+	for _, fd := range []*int{&s.epoll, &s.epollAll} {
+		if *fd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+			return fmt.Errorf("epoll: %w", err)
+		}
+	}
+	if s.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return fmt.Errorf("eventfd: %w", err)
+	}
+	if s.record, err = s.dir.fifo(recordName, unix.O_RDWR); err != nil {
+		return err
+	}
+	if s.exports.fd, err = s.dir.fifo(exportsName, unix.O_RDWR); err != nil {
+		return err
+	}
+	widen(s.exports.fd)
+	for i := range s.scripts {
+		if s.scripts[i].fd, err = s.dir.create(s.scripts[i].name); err != nil {
+			return err
+		}
+	}
+	if err := s.dir.write(nullName, nil); err != nil {
+		return err
+	}
+	if err := errors.Join(s.watch(s.record, tagRecord, unix.EPOLLIN), s.watch(s.wake, tagWake, unix.EPOLLIN)); err != nil {
+		return err
+	}
+	if s.out, err = s.newOutput(outName, tagOut); err != nil {
+		return err
+	}
+	s.err, err = s.newOutput(errName, tagErr)
+	return err
+}
 
-// Wait waits for the job's end.
-func (j *Job) Wait(ctx context.Context) (Status, error) { return Status{}, errUnimplemented }
+// watch adds a descriptor to both epoll sets; it leaves them when it is closed.
+func (s *Session) watch(fd int, tag int32, events uint32) error {
+	for _, set := range []int{s.epoll, s.epollAll} {
+		ev := unix.EpollEvent{Events: events, Fd: tag}
+		if err := unix.EpollCtl(set, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+			return fmt.Errorf("epoll: %w", err)
+		}
+	}
+	return nil
+}
 
-// Signal sends a signal to the job's processes: for a job of Start all below its
-// subshell, otherwise all that hold its outputs.
-func (j *Job) Signal(sig unix.Signal) error { return errUnimplemented }
+// reopen gives a session a new FIFO for one that a job has.
+func (s *Session) reopen(fd *int, name string, tag int32) error {
+	// The job watches the old one from now on.
+	_ = unix.EpollCtl(s.epollAll, unix.EPOLL_CTL_DEL, *fd, nil)
+	var err error
+	*fd, err = s.newOutput(name, tag)
+	return err
+}
+
+// newOutput makes a FIFO and has it watched by the edge: one without a writer is always
+// ready otherwise.
+func (s *Session) newOutput(name string, tag int32) (int, error) {
+	fd, err := s.dir.output(name)
+	if err != nil {
+		return -1, err
+	}
+	// One that has had no writer yet does not say that it has none.
+	touch(s.dir.fd, name)
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET&0xffffffff, Fd: tag}
+	if err := unix.EpollCtl(s.epollAll, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("epoll: %w", err)
+	}
+	return fd, nil
+}
+
+// lock waits for the session to be free.
+func (s *Session) lock(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	select {
+	case s.busy <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if s.closed.Load() {
+		<-s.busy
+		return ErrClosed
+	}
+	return nil
+}
+
+func (s *Session) unlock() { <-s.busy }
+
+// ready sees to it that there is a shell. It says whether the one before was lost, and
+// nobody was told.
+func (s *Session) ready(ctx context.Context) error {
+	if s.shell != nil || s.broken != nil {
+		return s.broken
+	}
+	restore := s.dead && s.generation == s.o.generation()
+	if !restore {
+		s.cwd = s.home
+		s.exports.last = nil
+	}
+	if err := s.startShell(ctx, restore); err != nil {
+		return err
+	}
+	s.cwd = s.shell.directory(s.cwd)
+	s.pid.Store(int64(s.shell.Pid))
+	return nil
+}
+
+// bury reaps a shell that has ended, or kills it. forget: its state is not to be restored.
+func (s *Session) bury(forget bool) unix.WaitStatus {
+	s.pid.Store(0)
+	s.exports.drain()
+	ws := s.shell.close()
+	s.shell, s.dead, s.last = nil, !forget, 0
+	return ws
+}
+
+// scratch is a buffer for output that is not kept.
+func (s *Session) scratch() []byte {
+	if s.buf == nil {
+		s.buf = make([]byte, 256<<10)
+	}
+	return s.buf
+}
+
+// wakeUp has the one who waits look at what it waits for.
+func (s *Session) wakeUp() { _, _ = unix.Write(s.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
+
+// Pid is the shell's process as this process sees it, 0 where none runs.
+func (s *Session) Pid() int { return int(s.pid.Load()) }
+
+// Close kills the shell and whatever is below it, and removes what the session made. A
+// command that runs ends with ErrClosed. Closing twice does nothing.
+func (s *Session) Close() (err error) {
+	s.once.Do(func() {
+		s.closed.Store(true)
+		if s.wake >= 0 {
+			s.wakeUp()
+		}
+		s.busy <- struct{}{}
+		if s.shell != nil {
+			s.killBelow()
+			s.bury(true)
+		}
+		s.jobs.close()
+		for _, fd := range []int{s.out, s.err, s.record, s.exports.fd, s.epoll, s.epollAll, s.wake, s.scripts[0].fd, s.scripts[1].fd} {
+			closeFD(fd)
+		}
+		if s.o.ShellDir != s.o.Dir {
+			err = s.o.ShellDir.Close()
+		}
+		err = errors.Join(err, s.dir.clear())
+		<-s.busy
+	})
+	return err
+}
+
+// send writes a line to the shell. One that does not read is found out by whoever waits
+// for the answer.
+func (s *Session) send(line []byte) error {
+	return kernel.Retry(func() error { _, err := unix.Write(s.shell.input, line); return err })
+}

@@ -1,0 +1,319 @@
+package shell
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
+)
+
+// Run runs a command to its end. When ctx ends before the command does, everything that
+// the command has started is killed, and what there is of the Result is returned beside
+// the error of ctx; so it is when writing to Command.Stdout or Stderr fails. A command that
+// fails is no error.
+func (s *Session) Run(ctx context.Context, c *Command) (*Result, error) {
+	r, err := s.begin(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer s.unlock()
+	r.out = sink{fd: s.out, w: c.Stdout, kept: capture{limit: s.o.Limit}}
+	r.err = sink{fd: s.err, w: c.Stderr, kept: capture{limit: s.o.Limit}}
+	res, err := r.end(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.out.read(-1, s.scratch)
+	r.err.read(-1, s.scratch)
+	res.Stdout, res.DroppedStdout = r.out.result()
+	res.Stderr, res.DroppedStderr = r.err.result()
+	res.Job = s.keepOutputs(r)
+	return res, r.stopped
+}
+
+// result is what was kept of an output, and how much was not.
+func (k *sink) result() ([]byte, int64) {
+	if k.w != nil {
+		return nil, 0
+	}
+	return k.kept.bytes()
+}
+
+// begin locks the session and sends it a command.
+func (s *Session) begin(ctx context.Context, c *Command) (*run, error) {
+	if strings.IndexByte(c.Text, 0) >= 0 {
+		return nil, errNUL
+	}
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	r := &run{s: s, c: c, idle: c.IdleTimeout}
+	if err := r.send(ctx); err != nil {
+		s.unlock()
+		return nil, err
+	}
+	return r, nil
+}
+
+// send gives the shell, which is started where there is none, the command.
+func (r *run) send(ctx context.Context) error {
+	s := r.s
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	s.seq++
+	r.seq = s.seq
+	if s.exports.runs++; s.exports.runs >= 8 {
+		s.exports.drain()
+	}
+	stdin, err := r.stdin()
+	if err != nil {
+		return err
+	}
+	t := text(s.line[:0]).status(s.last).eval(r.c, stdin, within+outName, within+errName).str("\n")
+	return r.trigger(t.record(r.seq, "").dump(r.seq))
+}
+
+// trigger has the shell run a script.
+func (r *run) trigger(t text) error {
+	s := r.s
+	if err := s.statusFile(); err != nil {
+		return err
+	}
+	s.line = t
+	f := &s.scripts[s.turn]
+	s.turn ^= 1
+	if err := f.set(t); err != nil {
+		return err
+	}
+	if cap(t) > 1<<20 {
+		s.line = nil
+	}
+	s.baseline()
+	r.begun = time.Now()
+	if r.c.Timeout > 0 {
+		r.deadline = r.begun.Add(r.c.Timeout)
+	}
+	r.unread = s.send(f.trigger) == unix.EPIPE
+	return nil
+}
+
+// statusFile makes the file that sets $? to what the last command left.
+func (s *Session) statusFile() error {
+	if s.last == 0 || s.haveStatus[s.last] {
+		return nil
+	}
+	n := strconv.Itoa(s.last)
+	err := s.dir.write(statusName+n, text(nil).str("return ", n, "\n"))
+	s.haveStatus[s.last] = err == nil
+	return err
+}
+
+// stdin prepares the command's stdin, and returns its name in the shell.
+func (r *run) stdin() (string, error) {
+	s, c := r.s, r.c
+	if c.Input == nil && c.Stdin == nil {
+		if s.o.Terminal {
+			return "/dev/tty", nil
+		}
+		return s.shell.null, nil
+	}
+	if r.stdinName != "" { // for a shell that has died
+		return within + r.stdinName, nil
+	}
+	name := stdinName + strconv.FormatUint(r.seq, 10)
+	r.stdinName = name
+	if c.Input != nil {
+		return within + name, s.dir.write(name, c.Input)
+	}
+	if err := s.dir.makeFifo(name); err != nil {
+		return "", err
+	}
+	go r.pump()
+	return within + name, nil
+}
+
+// pump copies Command.Stdin to the FIFO of a command's stdin. Opening it waits for the
+// shell to open it, and until then nothing must close it either: the shell would wait for
+// ever.
+func (r *run) pump() {
+	// A name of its own: the session goes on when the command has ended.
+	name := r.stdinName
+	fd, err := unix.Openat(r.s.dir.fd, name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := r.c.Stdin.Read(buf)
+		if kernel.WriteAll(fd, buf[:n]) != nil || err != nil {
+			return // EPIPE: the command does not read any more
+		}
+	}
+}
+
+// release removes the command's stdin.
+func (r *run) release() {
+	if r.stdinName == "" {
+		return
+	}
+	if r.c.Input == nil {
+		// Where the shell has never opened it, the pump waits for that.
+		if fd, err := unix.Openat(r.s.dir.fd, r.stdinName, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err == nil {
+			unix.Close(fd)
+		}
+	}
+	r.s.dir.remove(r.stdinName)
+}
+
+// end waits for the command's end and says how it was. A shell that had died before it
+// read the command is replaced, and its successor gets it.
+func (r *run) end(ctx context.Context) (*Result, error) {
+	s := r.s
+	res := &Result{}
+	for {
+		if err := r.wait(ctx); err != nil {
+			return nil, err
+		}
+		if !r.died || r.lost || res.Restarted || !r.unseen() {
+			break
+		}
+		same := s.generation == s.o.generation()
+		s.bury(false)
+		res.Restarted = same
+		r.died = false
+		if err := r.send(ctx); err != nil {
+			return nil, err
+		}
+	}
+	r.finish(res)
+	return res, nil
+}
+
+// unseen says whether a shell that has died never read the command. A footer is only
+// sent when everything before it has been read.
+func (r *run) unseen() bool {
+	return r.unread || r.footers == 0 && pending(r.s.shell.input) >= len(r.s.scripts[0].trigger)
+}
+
+// finish fills in the result, but for the outputs.
+func (r *run) finish(res *Result) {
+	s := r.s
+	res.Duration = time.Since(r.begun)
+	res.TimedOut = r.timedOut
+	if r.ending && !r.died && !s.settle() {
+		r.died = true
+	}
+	r.release()
+	if r.died {
+		ws := s.bury(false)
+		s.killStruck()
+		res.Restarted = true
+		switch {
+		case r.recorded: // only what came after it was lost
+			res.ExitStatus = r.status
+		case ws.Signaled():
+			res.ExitStatus, res.Signal = 128+int(ws.Signal()), ws.Signal()
+		default:
+			res.ExitStatus = ws.ExitStatus()
+		}
+		res.Dir = s.cwd
+		return
+	}
+	s.last, res.ExitStatus = r.status, r.status
+	s.cwd = s.shell.directory(s.cwd)
+	res.Dir = s.cwd
+}
+
+// keepOutputs makes a job of outputs that somebody may still write to, and says its
+// number. The FIFOs are then the job's, and the session gets new ones.
+func (s *Session) keepOutputs(r *run) int {
+	fds := [2]unix.PollFd{{Fd: int32(s.out)}, {Fd: int32(s.err)}}
+	_ = kernel.Retry(func() error { _, err := unix.Poll(fds[:], 0); return err })
+	if fds[0].Revents&fds[1].Revents&unix.POLLHUP != 0 {
+		return 0
+	}
+	j := s.jobs.make(r.c.Text)
+	if fds[0].Revents&unix.POLLHUP == 0 {
+		j.collect(Stdout, s.out)
+		s.broken = errors.Join(s.broken, s.reopen(&s.out, outName, tagOut))
+	}
+	if fds[1].Revents&unix.POLLHUP == 0 {
+		j.collect(Stderr, s.err)
+		s.broken = errors.Join(s.broken, s.reopen(&s.err, errName, tagErr))
+	}
+	s.jobs.add(j)
+	return j.Number
+}
+
+// Execution is a command whose outputs the caller reads itself, or has another process
+// read.
+type Execution struct {
+	// Stdout and Stderr are the non-blocking read ends of the command's FIFOs. They are
+	// the session's and are open until End; duplicates may be kept as long as one likes.
+	// Before the command has opened its end, reading returns 0 bytes: wait with
+	// edge-triggered epoll(7), or for poll(2) not to say POLLHUP.
+	Stdout, Stderr int
+
+	r *run
+}
+
+// Begin sends a command and leaves its outputs to the caller. The session is busy until
+// Execution.End. Stdout and Stderr of the command are not looked at; for IdleTimeout, what
+// counts is what is written, not what is read.
+func (s *Session) Begin(ctx context.Context, c *Command) (*Execution, error) {
+	r, err := s.begin(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	r.external = true
+	return &Execution{Stdout: s.out, Stderr: s.err, r: r}, nil
+}
+
+// Wait waits for the command's end; it is called once. At its return the pipes hold all
+// that the command has written and nobody has read: read what FIONREAD says, once, and not
+// until EOF, which processes in the background may put off for ever. Result.Job is 0.
+func (x *Execution) Wait(ctx context.Context) (*Result, error) {
+	res, err := x.r.end(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return res, x.r.stopped
+}
+
+// End gives the outputs back: what is still to be read becomes the job whose number it
+// returns, 0 where nobody can write any more. The session is free again.
+func (x *Execution) End() int {
+	s := x.r.s
+	defer s.unlock()
+	return s.keepOutputs(x.r)
+}
+
+// Write types on the terminal of a session that has one.
+func (s *Session) Write(p []byte) (int, error) {
+	console, err := s.console()
+	if err != nil {
+		return 0, err
+	}
+	return console.Write(p)
+}
+
+// Resize sets the size of the session's terminal.
+func (s *Session) Resize(rows, columns int) error {
+	console, err := s.console()
+	if err != nil {
+		return err
+	}
+	size := unix.Winsize{Row: uint16(rows), Col: uint16(columns)}
+	if err := unix.IoctlSetWinsize(int(console.Fd()), unix.TIOCSWINSZ, &size); err != nil {
+		return fmt.Errorf("resize: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,263 @@
+package shell
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
+)
+
+// The shell is a child subreaper (PR_SET_CHILD_SUBREAPER, Linux 3.4): what a command
+// starts stays below it, also when it calls setsid(2) or its parent has ended. A command's
+// processes are those below the shell, but for the children that the shell had before, and
+// what is below those. A child that an earlier command's process left to the shell in the
+// meantime is known by its age, or by the output that it holds.
+
+// maxRounds is how often processes are looked for that have been forked meanwhile.
+const maxRounds = 64
+
+// tick is the unit of a process's start time: USER_HZ is 100 on all of Go's ports.
+const tick = 10 * time.Millisecond
+
+// baseline remembers the children that the shell has before a command.
+func (s *Session) baseline() {
+	if s.children == nil {
+		s.children = make([]byte, 0, 1024)
+	}
+	buf := s.children[:cap(s.children)]
+	n := 0
+	for {
+		m, err := unix.Pread(s.shell.children, buf[n:], int64(n))
+		if err == unix.EINTR {
+			continue
+		}
+		n += max(m, 0)
+		if m <= 0 || n < len(buf) {
+			break
+		}
+		buf = append(buf, make([]byte, len(buf))...)
+	}
+	s.children = buf[:n]
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now)
+	s.since = uint64(now.Nano() / int64(tick))
+}
+
+// childrenOf returns the children of all threads of a process.
+func childrenOf(pid int) (all []int) {
+	dir := "/proc/" + strconv.Itoa(pid) + "/task"
+	threads, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	for _, t := range threads {
+		list, _ := kernel.ReadAll(dir + "/" + t.Name() + "/children")
+		all = append(all, pids(list)...)
+	}
+	return all
+}
+
+func pids(list []byte) (all []int) {
+	for _, f := range bytes.Fields(list) {
+		if pid, err := strconv.Atoi(string(f)); err == nil {
+			all = append(all, pid)
+		}
+	}
+	return all
+}
+
+// below returns the processes below some, those included, parents first.
+func below(roots []int) []int {
+	all := append([]int(nil), roots...)
+	for i := 0; i < len(all); i++ {
+		all = append(all, childrenOf(all[i])...)
+	}
+	return all
+}
+
+// victims are the children of the shell that the command has left there: what is to be
+// killed is these and all below them.
+func (s *Session) victims() (roots []int) {
+	before := pids(s.children)
+	for _, pid := range childrenOf(s.shell.Pid) {
+		if !s.spared(pid, before) {
+			roots = append(roots, pid)
+		}
+	}
+	return roots
+}
+
+// spared says whether a child of the shell is not of the command.
+func (s *Session) spared(pid int, before []int) bool {
+	id, err := kernel.Identify(pid)
+	if err != nil || !id.Alive() {
+		return true // a zombie is the shell's to reap
+	}
+	if id.Start < s.since {
+		return true
+	}
+	for _, b := range before {
+		if b == pid {
+			return id.Start <= s.since
+		}
+	}
+	return s.jobs.holds(pid) && !holds(pid, inode(s.out), inode(s.err))
+}
+
+// file identifies an open file.
+type file struct{ dev, ino uint64 }
+
+// inode identifies a descriptor's file; zero for none.
+func inode(fd int) file {
+	var st unix.Stat_t
+	if fd < 0 || unix.Fstat(fd, &st) != nil {
+		return file{}
+	}
+	return file{st.Dev, st.Ino}
+}
+
+// holds says whether a process has one of some files open.
+func holds(pid int, files ...file) bool {
+	dir := "/proc/" + strconv.Itoa(pid) + "/fd/"
+	fds, err := os.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	for _, fd := range fds {
+		var st unix.Stat_t
+		if unix.Stat(dir+fd.Name(), &st) != nil {
+			continue
+		}
+		for _, f := range files {
+			if f.ino != 0 && st.Ino == f.ino && st.Dev == f.dev {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func signalAll(all []int, sig unix.Signal) {
+	for _, pid := range all {
+		_ = unix.Kill(pid, sig)
+	}
+}
+
+// interrupt does to the command what ^C does, and kills what does not end by that the
+// next time. A shell goes on with the next command of a list when a program is killed;
+// only when it sees it die of SIGINT, and has received one itself, it gives the list up.
+func (r *run) interrupt() {
+	s := r.s
+	r.rounds++
+	if r.rounds > 1 {
+		s.strike()
+	}
+	_ = unix.Kill(s.shell.Pid, unix.SIGCONT)
+	_ = unix.Kill(s.shell.Pid, unix.SIGINT)
+	if r.rounds > 1 {
+		return
+	}
+	all := below(s.victims())
+	signalAll(all, unix.SIGINT)
+	for _, pid := range all {
+		if id, err := kernel.Identify(pid); err == nil {
+			s.struck = append(s.struck, id)
+		}
+	}
+}
+
+// strike kills the command's processes, and says whether there were none.
+func (s *Session) strike() (none bool) {
+	if s.o.Freeze != nil {
+		if err := s.o.Freeze(true); err == nil {
+			defer func() { _ = s.o.Freeze(false) }()
+			all := below(s.victims())
+			signalAll(all, unix.SIGKILL)
+			return len(all) == 0
+		}
+	}
+	// Stopped first, or a fork bomb is always a child ahead.
+	stopped := map[int]bool{}
+	for range maxRounds {
+		more := false
+		for _, pid := range below(s.victims()) {
+			if !stopped[pid] {
+				_ = unix.Kill(pid, unix.SIGSTOP)
+				stopped[pid], more = true, true
+			}
+		}
+		if !more {
+			break
+		}
+	}
+	for pid := range stopped {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+	return len(stopped) == 0
+}
+
+// settle kills what is left of an ended command, and waits until the shell has done with
+// what it was sent meanwhile. It says whether the shell still lives.
+func (s *Session) settle() bool {
+	for range maxRounds {
+		if s.strike() {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	s.struck = s.struck[:0]
+	s.seq++
+	r := &run{s: s, seq: s.seq, begun: time.Now(), quiet: true}
+	r.deadline = r.begun.Add(patience)
+	_ = s.send(r.footer())
+	return r.wait(context.Background()) == nil && r.recorded
+}
+
+// killStruck kills what was to die of SIGINT and outlived the shell.
+func (s *Session) killStruck() {
+	for _, id := range s.struck {
+		if fd, err := id.Open(); err == nil {
+			signalAll(below(childrenOf(id.Pid)), unix.SIGKILL)
+			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+			unix.Close(fd)
+		}
+	}
+	s.struck = s.struck[:0]
+}
+
+// killBelow kills everything below the shell.
+func (s *Session) killBelow() {
+	for range maxRounds {
+		all := below(childrenOf(s.shell.Pid))
+		alive := all[:0]
+		for _, pid := range all {
+			if id, err := kernel.Identify(pid); err == nil && id.Alive() {
+				alive = append(alive, pid)
+			}
+		}
+		if len(alive) == 0 {
+			return
+		}
+		signalAll(alive, unix.SIGKILL)
+	}
+}
+
+// signal sends a signal to processes, and says when there are none.
+func signal(all []int, sig unix.Signal) error {
+	if len(all) == 0 {
+		return unix.ESRCH
+	}
+	var errs []error
+	for _, pid := range all {
+		if err := unix.Kill(pid, sig); err != nil && err != unix.ESRCH {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

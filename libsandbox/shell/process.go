@@ -1,0 +1,296 @@
+package shell
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
+)
+
+// startTimeout is how long a shell may take to come up.
+const startTimeout = 30 * time.Second
+
+// process is a shell that runs.
+type process struct {
+	*Process
+	pidfd int
+	// input is what commands go to: the shell's stdin, or for ash a FIFO that its stdin
+	// has it read.
+	input, stdin int
+	prompt       int // the read end of its stdout and stderr, which says why it did not start
+	// children is /proc/PID/task/PID/children, cwd the name of /proc/PID/cwd.
+	children int
+	cwd      string
+	ash      bool
+	null     string // what stdin is without input
+}
+
+// shellArgs are the arguments that make a shell interactive, and quiet.
+func shellArgs(args []string) []string {
+	if len(args) == 0 {
+		args = []string{"/bin/sh"}
+	}
+	switch name := path.Base(args[0]); {
+	case len(args) == 1 && name == "bash":
+		// --noediting: readline would echo what it reads.
+		return []string{args[0], "--norc", "--noprofile", "--noediting", "-i", "+o", "history", "+H"}
+	case len(args) == 1 && name == "busybox":
+		return []string{args[0], "ash", "-i"}
+	case len(args) == 1:
+		return []string{args[0], "-i"}
+	case len(args) == 2 && name == "busybox":
+		return []string{args[0], args[1], "-i"}
+	}
+	return args
+}
+
+// startEnv is env without ENV, which interactive shells take for the name of a script
+// to begin with, and its value.
+func startEnv(env []string) (without []string, value string) {
+	without = make([]string, 0, len(env))
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, "ENV="); ok {
+			value = v
+			continue
+		}
+		without = append(without, kv)
+	}
+	return without, value
+}
+
+// startShell starts a shell and waits until it takes commands. restore has it get the
+// directory and the exported variables of the one before.
+func (s *Session) startShell(ctx context.Context, restore bool) error {
+	s.seq++
+	err := errors.Join(s.dir.write(envName, s.exports.last), s.dir.write(initName, s.initScript(restore)))
+	if err != nil {
+		return err
+	}
+	p, err := s.launch(ctx, restore)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", s.args[0], err)
+	}
+	s.shell = p
+	s.generation = s.o.generation()
+	if err := s.greet(ctx); err != nil {
+		said := p.said()
+		s.bury(true)
+		if said != "" {
+			err = fmt.Errorf("%w: it says %q", err, said)
+		}
+		return fmt.Errorf("start %s: %w", s.args[0], err)
+	}
+	s.last = 0
+	return nil
+}
+
+// initScript is the first that a shell runs.
+func (s *Session) initScript(restore bool) []byte {
+	t := text(nil).str(`case ${BASH_VERSION-} in ?*) \set +o history; \unset HISTFILE;; esac`, "\n")
+	if s.envValue != "" {
+		t = t.str(`\export ENV=`).quote(s.envValue).str("\n")
+	}
+	if restore {
+		// PWD and OLDPWD are among the variables, but for a directory that is gone.
+		env := text(nil).str(`\. `, within, envName, "\n")
+		t = t.str(`if \command \cd -- `).quote(s.cwd).str("\nthen ", `\unset OLDPWD; `, string(env))
+		t = t.str("else ", string(env), `\command \cd -- `).quote(s.home).str(` || \command \cd /`, "\nfi\n")
+	}
+	// A program that asks whether its stdin is a file, such as rg, must see a device.
+	t = t.str(`if \command \test -c /dev/null`, "\nthen ").greeting(s.seq, "null")
+	t = t.str("else ").greeting(s.seq, "file").str("fi\n")
+	return t.dump(s.seq)
+}
+
+func (t text) greeting(seq uint64, null string) text {
+	return t.str(`\command \echo "`).num(seq).str(` 0 `, null, ` ${BASH_VERSION:+bash}" >`, within, recordName, "\n")
+}
+
+// launch starts the shell and opens what is needed of it.
+func (s *Session) launch(ctx context.Context, restore bool) (p *process, err error) {
+	p = &process{pidfd: -1, input: -1, stdin: -1, prompt: -1, children: -1}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	o := &StartOptions{Args: s.args, Env: s.env, Cwd: s.home, Dir: s.o.ShellDir, Terminal: s.o.Terminal}
+	if restore {
+		o.Cwd = "/"
+	}
+	if !s.o.Terminal {
+		files, err := p.pipes()
+		if err != nil {
+			return p, err
+		}
+		o.Stdin, o.Stdout = files[0], files[1]
+		defer files[0].Close()
+		defer files[1].Close()
+	}
+	if p.Process, err = s.o.Start(ctx, o); err != nil {
+		return p, err
+	}
+	if !s.o.Terminal {
+		// Prompts that nobody reads must not block the shell. Set only now: the caller may
+		// have used the file in a way that makes it blocking.
+		err = unix.SetNonblock(int(o.Stdout.Fd()), true)
+	}
+	return p, errors.Join(err, p.open())
+}
+
+// pipes makes the shell's stdin and its stdout.
+func (p *process) pipes() (files [2]*os.File, err error) {
+	var in, out [2]int
+	if err := unix.Pipe2(in[:], unix.O_CLOEXEC); err != nil {
+		return files, fmt.Errorf("pipe: %w", err)
+	}
+	p.stdin, p.input = in[1], in[1]
+	files[0] = os.NewFile(uintptr(in[0]), "stdin")
+	if err := unix.Pipe2(out[:], unix.O_CLOEXEC); err != nil {
+		files[0].Close()
+		return files, fmt.Errorf("pipe: %w", err)
+	}
+	p.prompt = out[0]
+	files[1] = os.NewFile(uintptr(out[1]), "stdout")
+	err = errors.Join(unix.SetNonblock(p.prompt, true), unix.SetNonblock(p.stdin, true))
+	return files, err
+}
+
+// open opens what the session needs of a process that has just been started.
+func (p *process) open() (err error) {
+	if p.pidfd, err = unix.PidfdOpen(p.Pid, 0); err != nil {
+		return fmt.Errorf("pidfd: %w", err)
+	}
+	pid := strconv.Itoa(p.Pid)
+	p.cwd = "/proc/" + pid + "/cwd"
+	p.children, err = unix.Open("/proc/"+pid+"/task/"+pid+"/children", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("children of the shell (CONFIG_PROC_CHILDREN): %w", err)
+	}
+	return nil
+}
+
+// close kills the process where it was started, reaps it and closes everything.
+func (p *process) close() (ws unix.WaitStatus) {
+	if p.Process != nil {
+		if p.pidfd >= 0 {
+			_ = unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
+		} else {
+			_ = unix.Kill(p.Pid, unix.SIGKILL)
+		}
+		ws, _ = p.Wait()
+		if p.Console != nil {
+			p.Console.Close()
+		}
+	}
+	if p.stdin != p.input {
+		closeFD(p.stdin)
+	}
+	for _, fd := range []int{p.input, p.prompt, p.pidfd, p.children} {
+		closeFD(fd)
+	}
+	return ws
+}
+
+func closeFD(fd int) {
+	if fd >= 0 {
+		unix.Close(fd)
+	}
+}
+
+// said is what the shell wrote to its stderr, as far as it fits into an error.
+func (p *process) said() string {
+	if p.prompt < 0 {
+		return ""
+	}
+	var buf [512]byte
+	n, _ := kernel.Read(p.prompt, buf[:])
+	return strings.TrimSpace(string(buf[:max(n, 0)]))
+}
+
+// greet has the shell run the first script, and learns what kind of shell it is.
+func (s *Session) greet(ctx context.Context) error {
+	p := s.shell
+	if err := s.watch(p.pidfd, tagShell, unix.EPOLLIN); err != nil {
+		return err
+	}
+	if err := kernel.WriteAll(p.stdin, text(nil).str(`\. `, within, initName, "\n")); err != nil {
+		return fmt.Errorf("write to its stdin: %w", err)
+	}
+	r := &run{s: s, seq: s.seq, begun: time.Now(), quiet: true}
+	r.deadline = r.begun.Add(startTimeout)
+	if err := r.wait(ctx); err != nil {
+		return err
+	}
+	if !r.recorded {
+		return fmt.Errorf("it did not run %s%s (is /proc mounted?): %s", within, initName, r.how())
+	}
+	p.null = "/dev/null"
+	if !slices.Contains(r.words, "null") {
+		p.null = within + nullName
+	}
+	if slices.Contains(r.words, "bash") {
+		return nil
+	}
+	exe, _ := os.Readlink("/proc/" + strconv.Itoa(p.Pid) + "/exe")
+	if !strings.Contains(path.Base(exe), "busybox") {
+		return nil
+	}
+	return s.feedAsh()
+}
+
+// feedAsh has ash read commands from a FIFO by the dot command instead of from its stdin.
+// The ash of busybox 1.35 reads the stdin of an interactive shell by fgets(3), and takes a
+// SIGCHLD in it for the end of the file: it exits when a child in the background ends.
+func (s *Session) feedAsh() (err error) {
+	p := s.shell
+	p.ash = true
+	p.input, err = s.dir.fifo(inputName, unix.O_RDWR)
+	if err != nil {
+		p.input = p.stdin
+		return err
+	}
+	p.refill()
+	return nil
+}
+
+// refill keeps lines in ash's stdin that send it back to the FIFO after an error or SIGINT
+// has sent it to its top level.
+func (p *process) refill() {
+	if !p.ash || pending(p.stdin) > 0 {
+		return
+	}
+	line := text(nil).str(`\. `, within, inputName, "\n")
+	_, _ = unix.Write(p.stdin, bytes.Repeat(line, 16))
+}
+
+// deaf says whether a command has closed what ash has saved of its stdin, and nothing is
+// running any more. Other shells end then; ash tries to get it back for ever.
+func (p *process) deaf() bool {
+	return p.ash && len(childrenOf(p.Pid)) == 0 && !holds(p.Pid, inode(p.stdin))
+}
+
+// directory is the shell's working directory, old where it is still that, so that most
+// commands cost no new string. One that was removed is named as it was.
+func (p *process) directory(old string) string {
+	var buf [4096]byte
+	n, err := unix.Readlink(p.cwd, buf[:])
+	if err != nil {
+		return old
+	}
+	name := bytes.TrimSuffix(buf[:n], []byte(" (deleted)"))
+	if string(name) == old {
+		return old
+	}
+	return string(name)
+}

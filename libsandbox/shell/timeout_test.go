@@ -1,0 +1,183 @@
+package shell
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// gone waits until the processes whose pids a file has are gone, and says which are not.
+func gone(t *testing.T, path string) (left []int) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range strings.Fields(string(text)) {
+		pid, err := strconv.Atoi(f)
+		if err != nil {
+			t.Fatalf("%s: %q", path, text)
+		}
+		for n := 0; running(pid); n++ {
+			if n == 100 {
+				left = append(left, pid)
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	return left
+}
+
+// running says whether a process exists and is no zombie.
+func running(pid int) bool {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	return err == nil && !strings.Contains(string(stat), ") Z ")
+}
+
+func TestTimeout(t *testing.T) {
+	eachShell(t, func(t *testing.T, s *Session) {
+		s.want(t, "x=kept; cd /usr; sleep 1000 & echo $! >"+s.home+"/before", "", 0)
+		for i, text := range []string{
+			"echo part; sleep 100; echo no",
+			"echo part; while :; do :; done",
+			"echo part; while :; do sleep 0.01; done",
+			"echo part; sleep 100 | cat; echo no",
+			"echo part; (sleep 100; echo no); echo no",
+			"echo part; trap '' TERM; sleep 100; echo no; trap - TERM",
+			"echo part; sh -c 'trap \"\" INT TERM HUP; sleep 100; sleep 100'",
+			"echo part; setsid sh -c 'echo $$ >>" + s.home + "/pids; sleep 100' & sleep 100",
+			"echo part; (setsid sh -c 'echo $$ >>" + s.home + "/pids; exec >/dev/null 2>&1; sleep 100' &) ; sleep 100",
+			"echo part; sleep 100 & echo $! >>" + s.home + "/pids; wait",
+			"echo part; kill -STOP $$; sleep 100",
+		} {
+			begun := time.Now()
+			r := s.runCommand(t, &Command{Text: text, Timeout: 50 * time.Millisecond})
+			if !r.TimedOut || r.Restarted || string(r.Stdout) != "part\n" || r.Dir != "/usr" || time.Since(begun) > 2*time.Second {
+				t.Errorf("%d %q: %v %+v %q %q", i, text, time.Since(begun), *r, r.Stdout, r.Stderr)
+			}
+			s.want(t, "echo $x", "kept\n", 0)
+		}
+		if left := gone(t, s.home+"/pids"); len(left) > 0 {
+			t.Errorf("still run: %v", left)
+		}
+		before, _ := os.ReadFile(s.home + "/before")
+		if pid, _ := strconv.Atoi(strings.TrimSpace(string(before))); !running(pid) {
+			t.Error("a job of an earlier command was killed")
+		}
+	})
+}
+
+// TestTimeoutDeaf: a shell that does not listen to SIGINT is replaced.
+func TestTimeoutDeaf(t *testing.T) {
+	eachShell(t, func(t *testing.T, s *Session) {
+		s.want(t, "export A=kept; cd /usr", "", 0)
+		r := s.runCommand(t, &Command{Text: "echo part; trap '' INT; while :; do :; done", Timeout: 30 * time.Millisecond})
+		if !r.TimedOut || !r.Restarted || string(r.Stdout) != "part\n" || r.Signal != unix.SIGKILL {
+			t.Errorf("%+v", *r)
+		}
+		s.want(t, "echo $A; pwd", "kept\n/usr\n", 0)
+	})
+}
+
+func TestIdleTimeout(t *testing.T) {
+	eachShell(t, func(t *testing.T, s *Session) {
+		r := s.runCommand(t, &Command{Text: "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.05; done", IdleTimeout: 300 * time.Millisecond})
+		if r.TimedOut || len(r.Stdout) != 16 {
+			t.Errorf("%+v", *r)
+		}
+		r = s.runCommand(t, &Command{Text: "echo a; sleep 100", IdleTimeout: 100 * time.Millisecond})
+		if !r.TimedOut || string(r.Stdout) != "a\n" {
+			t.Errorf("%+v", *r)
+		}
+		s.alive(t)
+	})
+}
+
+func TestCancel(t *testing.T) {
+	eachShell(t, func(t *testing.T, s *Session) {
+		s.run(t, "x=1")
+		ctx, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(50*time.Millisecond, cancel)
+		r, err := s.Run(ctx, &Command{Text: "echo part; sleep 100"})
+		if !errors.Is(err, context.Canceled) || string(r.Stdout) != "part\n" || r.TimedOut {
+			t.Errorf("%+v, %v", r, err)
+		}
+		if _, err := s.Run(ctx, &Command{Text: "echo no"}); !errors.Is(err, context.Canceled) {
+			t.Errorf("with a context that has ended: %v", err)
+		}
+		s.want(t, "echo $x", "1\n", 0)
+	})
+}
+
+// TestUnbounded: output without an end is stopped in time, and a background child that
+// writes without an end holds nothing up.
+func TestUnbounded(t *testing.T) {
+	eachShell(t, func(t *testing.T, s *Session) {
+		begun := time.Now()
+		r := s.runCommand(t, &Command{Text: "yes", Timeout: 200 * time.Millisecond})
+		if !r.TimedOut || len(r.Stdout) < 1<<20 || len(r.Stdout) > DefaultLimit {
+			t.Errorf("%d, %d", len(r.Stdout), r.DroppedStdout)
+		}
+		r = s.runCommand(t, &Command{Text: "yes & sleep 0.1", Timeout: 20 * time.Second})
+		if r.TimedOut || r.Job == 0 || time.Since(begun) > 10*time.Second {
+			t.Errorf("%v, %+v", time.Since(begun), r.Job)
+		}
+		s.alive(t)
+		if err := s.Job(r.Job).Signal(unix.SIGKILL); err != nil {
+			t.Error(err)
+		}
+		if _, err := s.Job(r.Job).Wait(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestForkBomb(t *testing.T) {
+	group := "/sys/fs/cgroup/pids"
+	if _, err := os.Stat(group + "/cgroup.procs"); err != nil || os.Getuid() != 0 {
+		t.Skip("needs root and the pids controller of cgroup v1")
+	}
+	eachShell(t, func(t *testing.T, s *Session) {
+		s.alive(t)
+		dir, err := os.MkdirTemp(group, "shell-test")
+		if err != nil {
+			t.Skipf("cannot make a cgroup: %v", err)
+		}
+		t.Cleanup(func() {
+			s.Close()
+			for range 100 {
+				if os.Remove(dir) == nil {
+					return
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			t.Errorf("%s is not empty", dir)
+		})
+		for name, text := range map[string]string{"pids.max": "48", "cgroup.procs": strconv.Itoa(s.Pid())} {
+			if err := os.WriteFile(dir+"/"+name, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := s.runCommand(t, &Command{Text: "sleep 100 & sh -c 'b() { b | b & b; }; b' & wait", Timeout: 300 * time.Millisecond})
+		for n := 0; ; n++ { // zombies are the shell's to reap
+			now, _ := os.ReadFile(dir + "/cgroup.procs")
+			if len(strings.Fields(string(now))) <= 1 {
+				break
+			}
+			if n == 100 {
+				t.Errorf("still there: %q", now)
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Logf("timed out %v, restarted %v after %v", r.TimedOut, r.Restarted, r.Duration)
+		s.want(t, "echo ok", "ok\n", 0)
+	})
+}
