@@ -171,9 +171,6 @@ func (c *creation) run(ctx context.Context) error {
 	if err := c.compile(); err != nil {
 		return err
 	}
-	if err := c.init.Verify(); err != nil {
-		return err
-	}
 	c.step("compiled")
 	if err := c.record(); err != nil {
 		return err
@@ -245,25 +242,20 @@ func (c *creation) compile() (err error) {
 	if err != nil {
 		return err
 	}
-	facts, err := gather(c.bundle, c.cgroup)
+	facts, err := c.facts(store)
 	if err != nil {
 		return err
 	}
 	facts.ResctrlTasks = rdt
-	if c.filter, err = store.filter(c.bundle.Spec.Linux.Seccomp); err != nil {
+	found := *facts
+	if was := c.compiledBefore(&found); was != nil {
+		c.init, c.filter = was.init, was.filter
+		return nil
+	}
+	if c.filter, err = store.filter(s.Linux.Seccomp); err != nil {
 		return err
 	}
 	facts.Seccomp = filterFact(c.filter)
-	facts.Layer = c.layerFact()
-	if facts.Files, err = c.firstFiles(); err != nil {
-		return err
-	}
-	if err := c.volumeFacts(facts); err != nil {
-		return err
-	}
-	if store != nil && store.facts != nil {
-		store.facts(facts)
-	}
 	opts := &compile.Options{ExtraFiles: len(c.o.ExtraFiles), Listen: c.wait, NoPivot: c.o.NoPivot, Again: c.reset != nil}
 	if !c.o.NoNewKeyring {
 		opts.Keyring = keyringName(c.id)
@@ -271,14 +263,36 @@ func (c *creation) compile() (err error) {
 	if opts.Pause, err = pauses(c.bundle.Spec); err != nil {
 		return err
 	}
-	c.init, err = compile.NewInit(c.bundle.Spec, facts, opts)
-	if err != nil {
+	if c.init, err = compile.NewInit(s, facts, opts); err != nil {
+		return err
+	}
+	if err := c.init.Verify(); err != nil {
 		return err
 	}
 	for _, w := range c.init.Warnings {
 		slog.Warn(w)
 	}
+	c.keepCompiled(&found)
 	return nil
+}
+
+// facts are what the compiler has to know of the host, the bundle and the layer.
+func (c *creation) facts(store *Store) (*compile.Facts, error) {
+	f, err := gather(c.bundle, c.cgroup)
+	if err != nil {
+		return nil, err
+	}
+	f.Layer = c.layerFact()
+	if f.Files, err = c.firstFiles(); err != nil {
+		return nil, err
+	}
+	if err := c.volumeFacts(f); err != nil {
+		return nil, err
+	}
+	if store != nil && store.facts != nil {
+		store.facts(f)
+	}
+	return f, nil
 }
 
 // record writes down everything that is about to be made.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -49,6 +50,9 @@ func (c *creation) options(fds *descriptors) (*engine.Options, error) {
 		o.Named[compile.FileLayer] = int(c.reset.mount.Fd())
 	}
 	for _, j := range c.init.Joins {
+		if file, ok := strings.CutPrefix(j.Path, ofInit); ok {
+			j.Path = "/proc/" + strconv.Itoa(c.sb.rec.Init.Pid) + "/ns/" + file
+		}
 		fd, err := openNamespace(&j)
 		if err != nil {
 			return nil, err

@@ -93,19 +93,13 @@ func (r *resetting) atHome(root *os.File) error {
 // compileReroot compiles the program.
 func (r *resetting) compileReroot() error {
 	c := r.c
-	facts, err := gather(c.bundle, c.cgroup)
+	facts, err := c.facts(c.sb.store)
 	if err != nil {
 		return err
 	}
-	facts.Layer = c.layerFact()
-	if facts.Files, err = c.firstFiles(); err != nil {
-		return err
-	}
-	if err := c.volumeFacts(facts); err != nil {
-		return err
-	}
-	if c.sb.store.facts != nil {
-		c.sb.store.facts(facts)
+	if was := c.compiledBefore(facts); was != nil {
+		c.init = was.init
+		return nil
 	}
 	if c.init, err = compile.NewReroot(r.spec, facts); err != nil {
 		return err
@@ -113,6 +107,7 @@ func (r *resetting) compileReroot() error {
 	if err := c.init.Verify(); err != nil {
 		return err
 	}
+	c.keepCompiled(facts)
 	if c.sb.store.tamper != nil {
 		c.sb.store.tamper(c.init.Program)
 	}

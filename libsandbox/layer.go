@@ -271,11 +271,12 @@ func (c *creation) recorded() *layerRecord {
 // it is one that does not exist.
 func (c *creation) layerFact() *compile.Layer {
 	switch {
+	case c.reset != nil && c.reset.mount != nil:
+		return &compile.Layer{Mount: specs.Mount{Destination: "/", Type: "overlay"}, Mounted: true}
 	case c.layer != nil:
 		mounts := c.layer.Mounts()
 		return &compile.Layer{
 			Mount: mounts[0], Base: filepath.Join(c.recorded().Root, "layers"),
-			Mounted: c.reset != nil && c.reset.mount != nil,
 		}
 	case c.plan == nil:
 		return nil

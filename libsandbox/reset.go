@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -17,6 +17,7 @@ import (
 	"adl.run/adl-runtime/libsandbox/internal/compile"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
 	"adl.run/adl-runtime/libsandbox/layer"
+	"adl.run/adl-runtime/libsandbox/security/seccomp"
 	"adl.run/adl-runtime/spec"
 )
 
@@ -408,17 +409,18 @@ func (r *resetting) restart(ctx context.Context) error {
 	if err := r.restartable(); err != nil {
 		return err
 	}
-	if slices.Contains(r.left(), specs.UserNamespace) && hasOwn(r.spec, specs.UserNamespace) && r.pidfd >= 0 {
+	var left []specs.LinuxNamespaceType
+	if r.pidfd >= 0 {
+		left = r.left()
+	}
+	if slices.Contains(left, specs.UserNamespace) && hasOwn(r.spec, specs.UserNamespace) {
 		return errors.New("init has left its user namespace: delete the container")
 	}
-	c.bundle.Spec = r.keepNamespaces()
+	c.bundle.Spec = r.keepNamespaces(left)
 	if err := r.renewUnit(); err != nil {
 		return err
 	}
 	if err := c.compile(); err != nil {
-		return err
-	}
-	if err := c.init.Verify(); err != nil {
 		return err
 	}
 	opts, err := c.options(&r.fds)
@@ -470,7 +472,7 @@ func (r *resetting) restartable() error {
 // keepNamespaces is the spec with the paths of the namespaces that the next init joins:
 // those that the first one has joined, which may have lost their names since, the user
 // namespace and, if nobody could change it, the network namespace.
-func (r *resetting) keepNamespaces() *specs.Spec {
+func (r *resetting) keepNamespaces(left []specs.LinuxNamespaceType) *specs.Spec {
 	s := *r.spec
 	l := *s.Linux
 	s.Linux = &l
@@ -478,7 +480,6 @@ func (r *resetting) keepNamespaces() *specs.Spec {
 	if r.pidfd < 0 {
 		return &s // there is no init to take them from
 	}
-	left := r.left()
 	for i := range l.Namespaces {
 		ns := &l.Namespaces[i]
 		file := namespaceFile(ns.Type)
@@ -487,16 +488,64 @@ func (r *resetting) keepNamespaces() *specs.Spec {
 			keep, l.NetDevices = true, nil
 		}
 		if keep && file != "" && !slices.Contains(left, ns.Type) {
-			ns.Path = "/proc/" + strconv.Itoa(r.now.rec.Init.Pid) + "/ns/" + file
+			ns.Path = ofInit + file
 		}
 	}
 	return &s
 }
 
+// ofInit begins the path of a namespace of the init that a reset ends. No path in a spec
+// looks like it. The number of init is not in it, so that the next reset's program is
+// the same.
+const ofInit = "init/ns/"
+
+// compiled is a program that a reset has compiled, and what it depends on.
+type compiled struct {
+	mode       ResetMode
+	spec       *specs.Spec // as it is stored
+	namespaces []specs.LinuxNamespace
+	facts      *compile.Facts
+	filter     *seccomp.Filter
+	init       *compile.Init
+}
+
+// compiledBefore returns what the last reset of this container has compiled for the same
+// namespaces and facts, or nil.
+func (c *creation) compiledBefore(f *compile.Facts) *compiled {
+	r := c.reset
+	if r == nil || c.sb.store.tamper != nil {
+		return nil
+	}
+	r.made.mu.Lock()
+	defer r.made.mu.Unlock()
+	was := r.made.compiled
+	if was == nil || was.mode != r.mode || was.spec != r.spec ||
+		!slices.Equal(was.namespaces, c.bundle.Spec.Linux.Namespaces) || !reflect.DeepEqual(was.facts, f) {
+		return nil
+	}
+	return was
+}
+
+// keepCompiled keeps the program of a reset for the next one.
+func (c *creation) keepCompiled(f *compile.Facts) {
+	r := c.reset
+	if r == nil || c.sb.store.tamper != nil {
+		return
+	}
+	r.made.mu.Lock()
+	defer r.made.mu.Unlock()
+	r.made.compiled = &compiled{
+		mode: r.mode, spec: r.spec, namespaces: c.bundle.Spec.Linux.Namespaces, facts: f, filter: c.filter, init: c.init,
+	}
+}
+
 // left are the namespaces that init has been given and is not in any more.
 func (r *resetting) left() (list []specs.LinuxNamespaceType) {
 	was := r.now.rec.Init.Namespaces
-	is := namespacesOf(r.now.rec.Init.Pid)
+	if len(was) == 0 {
+		return nil
+	}
+	is := namespacesOf(r.pidfd, r.now.rec.Init.Pid)
 	for i, t := range recordedNamespaces() {
 		if i < len(was) && was[i] != is[i] {
 			list = append(list, t)

@@ -89,15 +89,13 @@ func recordedNamespaces() []specs.LinuxNamespaceType {
 	return []specs.LinuxNamespaceType{specs.MountNamespace, specs.NetworkNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.UserNamespace, specs.PIDNamespace}
 }
 
-// namespacesOf are the inodes of a process's namespaces; 0 for one that there is none of.
-func namespacesOf(pid int) []uint64 {
+// namespacesOf are the inodes of the namespaces of the process that pidfd refers to, whose
+// number is pid; 0 for one that there is none of.
+func namespacesOf(pidfd, pid int) []uint64 {
 	types := recordedNamespaces()
 	list := make([]uint64, len(types))
 	for i, t := range types {
-		var st unix.Stat_t
-		if unix.Stat(fmt.Sprintf("/proc/%d/ns/%s", pid, namespaceFile(t)), &st) == nil {
-			list[i] = st.Ino
-		}
+		list[i] = kernel.NamespaceInode(pidfd, pid, namespaceFile(t))
 	}
 	return list
 }
@@ -132,6 +130,8 @@ type Sandbox struct {
 	execs map[*Process]struct{} // what Exec has made and is not reaped
 	// mounted is the mount of the layer for the next reset, named by its key; nil for none.
 	mounted *os.File
+	// compiled is for the next reset; nil where there was none.
+	compiled *compiled
 	// renewing is open while a reset starts init again; nil otherwise.
 	renewing chan struct{}
 	// killed says that all of the container's processes have been killed.
@@ -207,7 +207,11 @@ func (c *creation) writeInit() error {
 	}
 	r := initRecord{ProcessID: id, Image: c.child.Image}
 	if c.layer != nil {
-		r.Layer, r.Files, r.Namespaces = c.layer.Key(), c.files, namespacesOf(c.child.Pid)
+		r.Layer, r.Files = c.layer.Key(), c.files
+		if pidfd, err := unix.PidfdOpen(c.child.Pid, 0); err == nil {
+			r.Namespaces = namespacesOf(pidfd, c.child.Pid)
+			unix.Close(pidfd)
+		}
 		r.Volumes = volumeKeys(c.volumes)
 	}
 	c.sb.rec.Init = r
