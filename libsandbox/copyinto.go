@@ -164,7 +164,7 @@ func (t *landing) parent(name string) (dir int, last string, err error) {
 	if err != nil {
 		return -1, "", err
 	}
-	if err := t.to.checkFS(fd); err != nil {
+	if err := t.to.checkDir(fd); err != nil {
 		unix.Close(fd)
 		return -1, "", err
 	}
@@ -174,8 +174,8 @@ func (t *landing) parent(name string) (dir int, last string, err error) {
 }
 
 // replacing calls f, which makes name in dir, and once more without what is there. EBUSY:
-// that is a mount point.
-func replacing(dir int, name string, f func() error) error {
+// that is a mount point. EACCES: it is of somebody whom the container does not know.
+func (t *landing) replacing(dir int, name string, f func() error) error {
 	err := f()
 	if err != unix.EEXIST {
 		return err
@@ -183,8 +183,13 @@ func replacing(dir int, name string, f func() error) error {
 	// The kernel refuses to remove mount points of this mount namespace alone. Those of
 	// others lose their mounts (unlink(2) since Linux 3.18).
 	var st unix.Statx_t
-	if err := unix.Statx(dir, name, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE, &st); err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
-		return unix.EBUSY
+	if err := unix.Statx(dir, name, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS, &st); err == nil {
+		if st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+			return unix.EBUSY
+		}
+		if !t.to.owns(&unix.Stat_t{Uid: st.Uid, Gid: st.Gid}) {
+			return unix.EACCES
+		}
 	}
 	if err := unix.Unlinkat(dir, name, 0); err != nil && err != unix.ENOENT {
 		return err
@@ -199,7 +204,7 @@ func (t *landing) hardLink(dir int, name, to string) error {
 		return err
 	}
 	defer unix.Close(old)
-	return replacing(dir, name, func() error { return unix.Linkat(old, last, dir, name, 0) })
+	return t.replacing(dir, name, func() error { return unix.Linkat(old, last, dir, name, 0) })
 }
 
 // makeDir makes a directory, unless there is one.
@@ -219,13 +224,12 @@ func (t *landing) makeDir(dir int, name, last string, m *member) error {
 	if err := t.dress(fd, m); err != nil {
 		return err
 	}
-	id, err := identifyDir(fd)
-	t.made = append(t.made, madeDir{name, id, m.mtime})
-	return err
+	t.made = append(t.made, madeDir{name, identify([]uintptr{uintptr(fd)})[0], m.mtime})
+	return nil
 }
 
 func (t *landing) symlink(dir int, name string, m *member) error {
-	err := replacing(dir, name, func() error { return unix.Symlinkat(m.link, dir, name) })
+	err := t.replacing(dir, name, func() error { return unix.Symlinkat(m.link, dir, name) })
 	if err != nil {
 		return err
 	}
@@ -262,10 +266,15 @@ func (t *landing) regular(ctx context.Context, dir int, name string, m *member) 
 	if err != nil {
 		return err
 	}
-	dst := newFile(fd, name)
+	dst := os.NewFile(uintptr(fd), name)
 	defer dst.Close()
 	if src != nil {
-		err = t.to.do(func() error { return copyData(ctx, dst, src, size) })
+		err = copyData(dst, src, size, func(f func() error) error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return t.to.do(f)
+		})
 	} else {
 		err = t.stream(ctx, dst, m.data, size)
 	}
@@ -290,7 +299,7 @@ func (t *landing) create(dir int, name string, m *member) (fd int, err error) {
 		fd, _, err = t.to.reopen(*t.onto, unix.O_WRONLY|unix.O_TRUNC)
 		return fd, err
 	}
-	err = replacing(dir, name, func() (err error) {
+	err = t.replacing(dir, name, func() (err error) {
 		fd, err = unix.Openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 		return err
 	})
@@ -391,7 +400,7 @@ func (t *landing) finish() error {
 			if err != nil {
 				continue // it was moved or removed, as the container likes
 			}
-			if id, err := identifyDir(fd); err == nil && id == d.id {
+			if identify([]uintptr{uintptr(fd)})[0] == d.id {
 				_ = setMtime(fd, d.mtime)
 			}
 			unix.Close(fd)

@@ -1,7 +1,6 @@
 package libsandbox
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -119,27 +118,24 @@ func copyFile(from, to int, name string) error {
 	}
 	dst := os.NewFile(uintptr(out), name)
 	defer dst.Close()
-	if err := copyData(context.Background(), dst, src, st.Size); err != nil {
+	if err := copyData(dst, src, st.Size, func(f func() error) error { return f() }); err != nil {
 		return err
 	}
 	return copyMetadata(in, out, st)
 }
 
-// copyPiece is how much is copied before the context is looked at again.
+// copyPiece is how much is copied at once.
 const copyPiece = 64 << 20
 
-// copyData copies the pieces of a file that are not holes: tmpfs is memory.
-// What grows meanwhile is cut at size.
-func copyData(ctx context.Context, dst, src *os.File, size int64) error {
+// copyData copies the pieces of a file that are not holes: tmpfs is memory. What grows
+// meanwhile is cut at size. What writes is called by step.
+func copyData(dst, src *os.File, size int64, step func(func() error) error) error {
 	fd := int(src.Fd())
 	for end := int64(0); end < size; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		start, err := unix.Seek(fd, end, unix.SEEK_DATA)
 		switch {
 		case err == unix.ENXIO: // a hole up to the end
-			return dst.Truncate(size)
+			start, end, err = size, size, nil
 		case err == unix.EINVAL: // the file system does not know
 			start, end, err = end, size, nil
 		case err == nil:
@@ -153,13 +149,13 @@ func copyData(ctx context.Context, dst, src *os.File, size int64) error {
 			_, err = dst.Seek(start, io.SeekStart)
 		}
 		if err == nil {
-			_, err = io.CopyN(dst, src, end-start)
+			err = step(func() error { _, err := io.CopyN(dst, src, end-start); return err })
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return dst.Truncate(size)
+	return step(func() error { return dst.Truncate(size) })
 }
 
 // copyMetadata copies owner, mode, extended attributes and times. Attributes that

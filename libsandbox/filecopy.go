@@ -49,7 +49,7 @@ type CopyOptions struct {
 // After an error or the end of ctx a part may be copied. ErrNotRunning: the container is
 // stopped. EROFS, ENOSPC and EDQUOT are in the chain of errors.
 func (sb *Sandbox) CopyTo(ctx context.Context, src, dst string, o *CopyOptions) error {
-	to, err := sb.enter(true)
+	to, err := sb.enter()
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (sb *Sandbox) CopyTo(ctx context.Context, src, dst string, o *CopyOptions) 
 // the rules of CopyTo. Below dst no symlink is followed. With Archive, what is setuid in
 // the container is setuid on the host.
 func (sb *Sandbox) CopyFrom(ctx context.Context, src, dst string, o *CopyOptions) error {
-	from, err := sb.enter(true)
+	from, err := sb.enter()
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (sb *Sandbox) CopyFrom(ctx context.Context, src, dst string, o *CopyOptions
 // with a slash; one with ".." in it is an error. r is read by the calling goroutine, up
 // to the stream's end.
 func (sb *Sandbox) CopyTarTo(ctx context.Context, r io.Reader, dst string, o *CopyOptions) error {
-	to, err := sb.enter(true)
+	to, err := sb.enter()
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (sb *Sandbox) CopyTarTo(ctx context.Context, r io.Reader, dst string, o *Co
 // its own name, or "." where the path ends in "/.". Owners are as the container sees
 // them; holes become zeros. w is written to by the calling goroutine.
 func (sb *Sandbox) CopyTarFrom(ctx context.Context, src string, w io.Writer, o *CopyOptions) error {
-	from, err := sb.enter(true)
+	from, err := sb.enter()
 	if err != nil {
 		return err
 	}
@@ -142,11 +142,8 @@ func transfer(ctx context.Context, from *place, src string, to *place, dst strin
 	if err := t.land(s); err != nil {
 		return fmt.Errorf("%s: %w", dst, err)
 	}
-	if s.avoid, err = identifyDir(t.base); err != nil {
-		return err
-	}
-	if top, err := identifyDir(s.top); err != nil || top == s.avoid {
-		return errors.Join(err, errInItself)
+	if s.avoid = identify([]uintptr{uintptr(t.base)})[0]; s.avoid == s.id() {
+		return fmt.Errorf("%s: %w", src, errInItself)
 	}
 	if err := s.each(t.put); err != nil {
 		return err
@@ -235,6 +232,8 @@ func openSource(ctx context.Context, from *place, src string, o *CopyOptions) (*
 
 func (s *source) close() { unix.Close(s.top) }
 
+func (s *source) id() fileID { return fileID{uint64(s.st.Dev), s.st.Ino} }
+
 func (s *source) isDir() bool { return s.st.Mode&unix.S_IFMT == unix.S_IFDIR }
 
 // copyable says whether a file of that type is copied.
@@ -298,7 +297,7 @@ func (s *source) read(fd int, st *unix.Stat_t, m *member) (err error) {
 			if err != nil {
 				return nil, 0, fmt.Errorf("%s: %w", s.where(m.name), err)
 			}
-			return newFile(in, m.name), now.Size, nil
+			return os.NewFile(uintptr(in), m.name), now.Size, nil
 		}
 	}
 	if s.o.Archive {
@@ -310,10 +309,13 @@ func (s *source) read(fd int, st *unix.Stat_t, m *member) (err error) {
 // readXattrs reads what is kept of a file's attributes. It is named by its descriptor.
 func readXattrs(fd int) (all []xattr, err error) {
 	file := fmt.Sprintf("/proc/self/fd/%d", fd)
-	list := make([]byte, 64<<10) // XATTR_LIST_MAX
-	n, err := unix.Listxattr(file, list)
-	if errors.Is(err, unix.ENOTSUP) || n == 0 {
+	n, err := unix.Listxattr(file, nil)
+	if err == unix.ENOTSUP || err == nil && n == 0 {
 		return nil, nil
+	}
+	list := make([]byte, 64<<10) // XATTR_LIST_MAX
+	if err == nil {
+		n, err = unix.Listxattr(file, list)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list xattrs: %w", err)
@@ -338,6 +340,10 @@ func readXattrs(fd int) (all []xattr, err error) {
 // dir hands on what is in a directory.
 func (s *source) dir(fd int, name string, st *unix.Stat_t) error {
 	d, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == nil && !s.from.may(st, unix.S_IROTH) {
+		unix.Close(d)
+		err = unix.EACCES
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.where(name), err)
 	}
@@ -382,11 +388,4 @@ func (s *source) entry(dir int, n, name string, above *unix.Stat_t) error {
 		return fmt.Errorf("%s: %w", s.where(name), errInItself)
 	}
 	return s.file(fd, name, &st)
-}
-
-// identifyDir tells a directory from others.
-func identifyDir(fd int) (fileID, error) {
-	var st unix.Stat_t
-	err := unix.Fstat(fd, &st)
-	return fileID{uint64(st.Dev), st.Ino}, err
 }

@@ -586,3 +586,129 @@ busybox mkfifo /race/tree/a/b/fifo; ln -s %s/file /race/tree/a/b/link`, outside,
 		t.Errorf("on the host (-before +after)\n%s", d)
 	}
 }
+
+// reading calls f before the first byte is read.
+type reading struct {
+	io.Reader
+	f func()
+}
+
+func (r *reading) Read(p []byte) (int, error) {
+	if r.f != nil {
+		r.f()
+		r.f = nil
+	}
+	return r.Reader.Read(p)
+}
+
+// TestCopyEndsWithAReset: what is copied when the root filesystem becomes another one
+// neither gets lost nor into the snapshot.
+func TestCopyEndsWithAReset(t *testing.T) {
+	l := runLayered(t, &Store{root: t.TempDir()}, "r", sleeping(t, nil), nil)
+	for name, f := range map[string]func() error{
+		"restart":   func() error { return l.Reset(t.Context(), &ResetOptions{Mode: ResetRestart}) },
+		"keep-init": func() error { return l.Reset(t.Context(), &ResetOptions{Mode: ResetKeepInit}) },
+		"snapshot": func() error {
+			s, err := l.Snapshot(t.Context(), "s")
+			if err == nil && s.Method != ByReference {
+				t.Logf("snapshot by %s: %s", s.Method, s.Why)
+			}
+			return err
+		},
+	} {
+		stream := &reading{tarOf(t, tar.Header{Name: "late", Size: 3}), func() {
+			if err := f(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}}
+		err := l.CopyTarTo(t.Context(), stream, "/dir", nil)
+		if name == "snapshot" && err == nil {
+			continue // by copy: it is the same root filesystem
+		}
+		if !errors.Is(err, errRenewed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := l.Reset(t.Context(), &ResetOptions{To: "s"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.ReadFile("/dir/late"); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("the snapshot has it: %v", err)
+	}
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if err := l.WriteFile("/dir/file", []byte("new"), nil); err != nil && !errors.Is(err, ErrNotRunning) {
+					t.Errorf("write while it is reset: %v", err)
+				}
+			}
+		}
+	}()
+	for i := range 20 {
+		mode := [...]ResetMode{ResetKeepInit, ResetRestart}[i%2]
+		l.reset(mode)
+	}
+	close(stop)
+	<-done
+	l.reset("")
+	l.reads("/dir/file", "below\n")
+	l.gone()
+}
+
+// TestFilesOfOthers: in a volume with files of users that the container does not know,
+// this process does not do for it what its own root may not.
+func TestFilesOfOthers(t *testing.T) {
+	volume := t.TempDir()
+	for name, mode := range map[string]os.FileMode{"secret": 0o600, "public": 0o666, "own": 0o600} {
+		path := filepath.Join(volume, name)
+		if err := errors.Join(os.WriteFile(path, []byte(name), 0o600), os.Chmod(path, mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Chown(volume+"/own", mappedRoot+5, mappedRoot+5), os.Mkdir(volume+"/shut", 0o700), os.Mkdir(volume+"/free", 0o700),
+		os.Chmod(volume+"/free", 0o777), os.Chmod(volume, 0o755), os.WriteFile(volume+"/free/theirs", nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	b := sleeping(t, func(s *specs.Spec) {
+		withUser(s)
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dir", Type: "bind", Source: volume, Options: []string{"bind"}})
+	})
+	give(t, b.Rootfs())
+	store := &Store{root: t.TempDir()}
+	sb, err := store.Run(t.Context(), "u", b, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = store.ForceDelete(context.Background(), "u"); reapChildren() }()
+	l := &layered{Sandbox: sb, t: t}
+	l.sh("busybox ln -s /dir/secret /link")
+	l.reads("/dir/public", "public")
+	l.write("/dir/own", "written", nil)
+	l.write("/dir/free/new", "new", nil)
+	copyTo := func(dst string) error { return l.CopyTo(t.Context(), volume+"/public", dst, nil) }
+	for name, err := range map[string]error{
+		"read of a secret":         func() error { _, err := l.ReadFile("/link"); return err }(),
+		"write to a secret":        l.WriteFile("/link", nil, nil),
+		"write to all":             l.WriteFile("/dir/public", nil, nil),
+		"new file":                 l.WriteFile("/dir/new", nil, nil),
+		"new directory":            l.WriteFile("/dir/a/new", nil, &WriteOptions{Parents: true}),
+		"copy of a secret":         l.CopyFrom(t.Context(), "/dir/secret", t.TempDir(), nil),
+		"copy of a shut directory": l.CopyFrom(t.Context(), "/dir/shut", t.TempDir(), nil),
+		"copy to a secret":         copyTo("/link"),
+		"copy to a directory":      copyTo("/dir/copy"),
+		"replaced":                 copyTo("/dir/free/theirs"),
+		"replaced in a tree":       l.CopyTarTo(t.Context(), tarOf(t, tar.Header{Name: "theirs"}), "/dir/free", nil),
+	} {
+		if !errors.Is(err, unix.EACCES) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := copyTo("/dir/free/copy"); err != nil {
+		t.Error(err)
+	}
+}

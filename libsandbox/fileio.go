@@ -47,11 +47,11 @@ func (sb *Sandbox) Open(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newFile(fd, path), nil
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 func (sb *Sandbox) openToRead(path string) (fd int, size int64, err error) {
-	p, err := sb.enter(false)
+	p, err := sb.enter()
 	if err != nil {
 		return -1, 0, err
 	}
@@ -61,13 +61,6 @@ func (sb *Sandbox) openToRead(path string) (fd int, size int64, err error) {
 		return -1, 0, fmt.Errorf("open %s: %w", path, err)
 	}
 	return fd, st.Size, nil
-}
-
-// newFile takes O_NONBLOCK away, which has done its work: with it os.File would ask for
-// the poller.
-func newFile(fd int, name string) *os.File {
-	_ = unix.SetNonblock(fd, false)
-	return os.NewFile(uintptr(fd), name)
 }
 
 // readLimited reads a file that says it has size bytes.
@@ -111,16 +104,22 @@ type WriteOptions struct {
 // error a part may be written. A symlink that leads to nothing is refused. ErrNotRunning:
 // the container is stopped. EROFS, ENOSPC and EDQUOT are in the chain of errors: the
 // limits of the file system hold.
-func (sb *Sandbox) WriteFile(path string, data []byte, o *WriteOptions) error {
+func (sb *Sandbox) WriteFile(path string, data []byte, o *WriteOptions) (err error) {
 	if o == nil {
 		o = &WriteOptions{}
 	}
-	p, err := sb.enter(true)
-	if err != nil {
-		return err
+	for range 10 { // a reset may come between, and nothing is written then
+		var p *place
+		if p, err = sb.enter(); err != nil {
+			return err
+		}
+		err = p.do(func() error { return p.write(path, data, o) })
+		p.close()
+		if !errors.Is(err, errRenewed) {
+			break
+		}
 	}
-	defer p.close()
-	if err := p.do(func() error { return p.write(path, data, o) }); err != nil {
+	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
@@ -199,12 +198,7 @@ func (p *place) create(path string, parents bool) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(dir)
-	return p.createAt(dir, name)
-}
-
-// createAt makes the file name in dir, for root alone.
-func (p *place) createAt(dir int, name string) (int, error) {
-	if err := p.checkFS(dir); err != nil {
+	if err := p.checkDir(dir); err != nil {
 		return -1, err
 	}
 	return unix.Openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)

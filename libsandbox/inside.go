@@ -3,8 +3,10 @@ package libsandbox
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,26 +19,60 @@ type place struct {
 	root int // an O_PATH descriptor of the container's root; -1 on the host
 	// uids and gids are those of the container's user namespace; nil on the host.
 	uids, gids kernel.IDMap
+
+	// sb, entry and seen are of a container with a layer that is written to: it must not
+	// be reset meanwhile, nor the layer become a snapshot's. entry is its open directory;
+	// -1 for none.
+	sb    *Sandbox
+	entry int
+	seen  stamp
 }
 
 // hostPlace is the host, as this process sees it.
-func hostPlace() *place { return &place{root: -1} }
+func hostPlace() *place { return &place{root: -1, entry: -1} }
 
 func (p *place) inside() bool { return p.root >= 0 }
 
 func (p *place) close() {
-	if p.root >= 0 {
-		unix.Close(p.root)
+	for _, fd := range []int{p.root, p.entry} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
 	}
 }
 
 // enter finds the root directory of the container's init, as it is now: a reset may have
-// exchanged it. With ids it also reads how the container's ids are mapped. The caller
-// closes the place. ErrNotRunning: there is no init.
-func (sb *Sandbox) enter(ids bool) (*place, error) {
+// exchanged it. The caller closes the place. ErrNotRunning: there is no init.
+//
+// That of an init which is still being made may be the host's. What executes something
+// else than the program that was compiled for it has left that behind; what waits for its
+// start has, too, when nobody works on the container any more.
+func (sb *Sandbox) enter() (*place, error) {
+	sb.touch()
+	p, err := sb.enterNow(nil)
+	if !errors.Is(err, errWaits) {
+		return p, err
+	}
+	e, err := sb.store.lock(sb.id)
+	if err != nil {
+		return nil, err
+	}
+	defer e.close()
+	return sb.enterNow(e)
+}
+
+// errWaits is an init that executes the program that was compiled for it.
+var errWaits = errors.New("the container is being made")
+
+// enterNow is enter where locked is the container's lock, or nil.
+func (sb *Sandbox) enterNow(locked *entry) (*place, error) {
 	sb.mu.Lock()
 	defer sb.mu.Unlock()
-	if err := sb.reload(); err != nil {
+	reload := sb.reload
+	if locked != nil {
+		reload = func() error { return sb.refreshIn(locked) }
+	}
+	if err := reload(); err != nil {
 		return nil, err
 	}
 	pidfd, err := sb.rec.Init.Open()
@@ -47,15 +83,18 @@ func (sb *Sandbox) enter(ids bool) (*place, error) {
 		return nil, fmt.Errorf("pidfd of init: %w", err)
 	}
 	defer unix.Close(pidfd)
+	waits := sb.waiting()
+	if waits && locked == nil {
+		return nil, errWaits
+	}
 	p, err := sb.openRoot()
 	if err != nil {
 		return nil, err
 	}
-	if ids {
-		err = p.readIDs(sb.rec.Init.Pid)
-	}
 	if ended, _ := kernel.WaitExit(pidfd, 0); ended { // and the number may be another's
 		err = errNoFiles()
+	} else if waits && sameFile(p.root, "/") { // whoever was making it has died before the end
+		err = kindError{errWaits, ErrNotRunning}
 	}
 	if err != nil {
 		p.close()
@@ -68,19 +107,8 @@ func errNoFiles() error {
 	return kindError{errors.New("the container is stopped: its files are not to be reached"), ErrNotRunning}
 }
 
-// openRoot opens init's root directory. That of an init which is still being made may be
-// the host's: what executes something else than the program that was compiled for it has
-// left that behind, and what waits for its start, once nobody works on the container.
+// openRoot opens init's root directory, and what else a place needs.
 func (sb *Sandbox) openRoot() (*place, error) {
-	waits := sb.waiting()
-	if waits {
-		e, err := sb.refresh()
-		if err != nil {
-			return nil, err
-		}
-		defer e.close()
-		waits = sb.waiting()
-	}
 	fd, err := unix.Open("/proc/"+strconv.Itoa(sb.rec.Init.Pid)+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err == unix.ENOENT || err == unix.ESRCH {
 		return nil, errNoFiles()
@@ -88,27 +116,55 @@ func (sb *Sandbox) openRoot() (*place, error) {
 	if err != nil {
 		return nil, fmt.Errorf("root directory of init: %w", err)
 	}
-	if waits && sameFile(fd, "/") { // whoever was making it has died before the end
-		unix.Close(fd)
-		return nil, kindError{errors.New("the container is not made"), ErrNotRunning}
+	p := &place{root: fd, entry: -1, sb: sb, seen: sb.read}
+	err = sb.readIDs()
+	p.uids, p.gids = sb.ids.uids, sb.ids.gids
+	if err == nil && sb.rec.Layer != nil {
+		p.entry, err = unix.Open(filepath.Join(sb.store.root, sb.id), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	}
-	return &place{root: fd}, nil
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
 }
 
-func (p *place) readIDs(pid int) (err error) {
-	if p.uids, err = kernel.ReadIDMap(pid, "uid_map"); err != nil {
+// idMaps are the maps of a process's user namespace, which never change.
+type idMaps struct {
+	of         kernel.ProcessID
+	uids, gids kernel.IDMap
+}
+
+// readIDs reads them for the init of now.
+func (sb *Sandbox) readIDs() (err error) {
+	m := idMaps{of: sb.rec.Init.ProcessID}
+	if sb.ids.of == m.of {
+		return nil
+	}
+	if m.uids, err = kernel.ReadIDMap(m.of.Pid, "uid_map"); err != nil {
 		return err
 	}
-	p.gids, err = kernel.ReadIDMap(pid, "gid_map")
-	return err
+	if m.gids, err = kernel.ReadIDMap(m.of.Pid, "gid_map"); err != nil {
+		return err
+	}
+	sb.ids = m
+	return nil
 }
 
 // do runs f, which makes or changes files here. In a container they belong to its root
 // at first: in a file system of its user namespace nobody else can have any. And f has
-// none of this process's privileges but those about files.
+// none of this process's privileges but those about files. errRenewed: the container has
+// another root filesystem by now.
 func (p *place) do(f func() error) error {
 	if !p.inside() {
 		return f()
+	}
+	p.sb.touch()
+	if p.entry >= 0 {
+		if err := p.share(); err != nil {
+			return err
+		}
+		defer func() { _ = unix.Flock(p.entry, unix.LOCK_UN) }()
 	}
 	uid, gid, err := p.host(nil)
 	if err != nil {
@@ -118,6 +174,30 @@ func (p *place) do(f func() error) error {
 		return kernel.WithFileCaps(f)
 	}
 	return kernel.WithFileIDs(uid, gid, func() error { return kernel.WithFileCaps(f) })
+}
+
+// errRenewed: what is written now would be lost, or get into a snapshot.
+var errRenewed = errors.New("the container was reset or a snapshot was made of it meanwhile")
+
+// share waits until nobody works on the container, and keeps it so.
+func (p *place) share() error {
+	end := time.Now().Add(lockTimeout)
+	for wait := 50 * time.Microsecond; ; wait = min(2*wait, time.Millisecond) {
+		err := kernel.Retry(func() error { return unix.Flock(p.entry, unix.LOCK_SH|unix.LOCK_NB) })
+		switch {
+		case err == nil:
+			if stampOf(filepath.Join(p.sb.store.root, p.sb.id)) != p.seen {
+				_ = unix.Flock(p.entry, unix.LOCK_UN)
+				return errRenewed
+			}
+			return nil
+		case err != unix.EWOULDBLOCK:
+			return fmt.Errorf("lock: %w", err)
+		case time.Now().After(end):
+			return errBusy
+		}
+		time.Sleep(wait)
+	}
 }
 
 // Owner is the owner of a file.
@@ -183,9 +263,40 @@ func (p *place) reopen(path, flags int) (int, *unix.Stat_t, error) {
 	if err := p.checkFS(path); err != nil {
 		return -1, nil, err
 	}
+	if flags&unix.O_ACCMODE != unix.O_RDONLY && !p.owns(&st) || !p.may(&st, unix.S_IROTH) {
+		return -1, nil, unix.EACCES
+	}
 	// O_NONBLOCK: no waiting for who has a lease on it (fcntl(2)).
 	fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(path), flags|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		_ = unix.SetNonblock(fd, false)
+	}
 	return fd, &st, err
+}
+
+// owns says whether a file's owner is somebody in the container, so that its root is
+// above the file's permissions. Of what others have in there, as in a volume, it may do
+// no more than the file lets everybody do: a symlink must not make this process do it.
+func (p *place) owns(st *unix.Stat_t) bool {
+	return !p.inside() || p.uids.Maps(st.Uid) && p.gids.Maps(st.Gid)
+}
+
+// may says whether the container's root has the permission bit of others, or is above it.
+func (p *place) may(st *unix.Stat_t, bit uint32) bool { return p.owns(st) || st.Mode&bit != 0 }
+
+// checkDir refuses a directory that the container's root may not write to.
+func (p *place) checkDir(fd int) error {
+	if !p.inside() {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if !p.may(&st, unix.S_IWOTH) {
+		return unix.EACCES
+	}
+	return p.checkFS(fd)
 }
 
 // checkFS refuses a file that is the kernel's state. A container's root has fewer rights
@@ -292,7 +403,7 @@ func (p *place) makeDirs(dir int, path string, resolve uint64) (int, error) {
 
 // makeDir makes one directory and opens it for reading.
 func (p *place) makeDir(parent int, name string) (int, error) {
-	if err := p.checkFS(parent); err != nil {
+	if err := p.checkDir(parent); err != nil {
 		return -1, err
 	}
 	if err := unix.Mkdirat(parent, name, 0o755); err != nil && err != unix.EEXIST {

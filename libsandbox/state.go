@@ -128,6 +128,7 @@ type Sandbox struct {
 	mu    sync.Mutex            // for Exec and what it has made
 	conf  *specs.Spec           // the stored config.json; nil until it is wanted
 	execs map[*Process]struct{} // what Exec has made and is not reaped
+	ids   idMaps                // of an init, for enter
 	// mounted is the mount of the layer for the next reset, named by its key; nil for none.
 	mounted *os.File
 	// compiled is for the next reset; nil where there was none.
@@ -146,10 +147,11 @@ type Sandbox struct {
 func (sb *Sandbox) ID() string { return sb.id }
 
 // stamp tells a container's files from others of the same names. A reset replaces
-// init.json.
+// init.json, and the one after that may get the inode of the one before.
 type stamp struct {
 	state, init uint64
 	ctime       unix.Timespec // of state.json
+	initTime    unix.Timespec // ctime of init.json
 }
 
 func stampOf(dir string) stamp {
@@ -157,7 +159,7 @@ func stampOf(dir string) stamp {
 	if unix.Lstat(filepath.Join(dir, stateFile), &state) != nil || unix.Lstat(filepath.Join(dir, initFile), &init) != nil {
 		return stamp{}
 	}
-	return stamp{state.Ino, init.Ino, state.Ctim}
+	return stamp{state.Ino, init.Ino, state.Ctim, init.Ctim}
 }
 
 // load fills in what is stored below dir.
@@ -356,17 +358,25 @@ func (sb *Sandbox) refresh() (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := sb.refreshIn(e); err != nil {
+		e.close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// refreshIn is refresh for who has the lock.
+func (sb *Sandbox) refreshIn(e *entry) error {
 	if sb.rec.Init.Pid != 0 && sb.read != (stamp{}) && sb.read == stampOf(e.path) {
-		return e, nil
+		return nil
 	}
 	rec := sb.rec
 	sb.rec = record{}
 	if err := sb.load(e.path); err != nil {
 		sb.rec = rec
-		e.close()
-		return nil, fmt.Errorf("container %q: %w", sb.id, err)
+		return fmt.Errorf("container %q: %w", sb.id, err)
 	}
-	return e, nil
+	return nil
 }
 
 // config returns the spec that the container was made from, which nobody may change.

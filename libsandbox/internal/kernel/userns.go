@@ -3,6 +3,7 @@ package kernel
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -61,6 +62,11 @@ func (m IDMap) Inside(id uint32) uint32 {
 		}
 	}
 	return overflowID
+}
+
+// Maps says whether an id here is one of the namespace's.
+func (m IDMap) Maps(id uint32) bool {
+	return slices.ContainsFunc(m, func(r idRange) bool { return id >= r.outside && id-r.outside < r.count })
 }
 
 // overflowID is the default of /proc/sys/kernel/overflowuid and overflowgid.

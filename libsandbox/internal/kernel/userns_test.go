@@ -34,6 +34,9 @@ func TestHostID(t *testing.T) {
 			t.Errorf("%d: %d, %v", c.id, got, err)
 		}
 	}
+	if m.Maps(3) || !m.Maps(7) || !m.Maps(100999) || m.Maps(101000) {
+		t.Error("Maps is wrong")
+	}
 	if got := m.Inside(3); got != 65534 {
 		t.Errorf("an id that is not mapped is %d", got)
 	}
