@@ -77,30 +77,48 @@ func (r *run) send(ctx context.Context) error {
 		return err
 	}
 	t := text(s.line[:0]).status(s.last).eval(r.c, stdin, within+outName, within+errName).str("\n")
-	return r.trigger(t.record(r.seq, "").dump(r.seq))
+	t = t.record(r.seq, "")
+	if s.mayExport(r.c.Text) {
+		t = t.dump(r.seq)
+	}
+	return r.trigger(t)
 }
 
-// trigger has the shell run a script.
+// maxLine is how long a script may be to go through the shell's input, which saves it
+// opening a file. It has to be less than PIPE_BUF, so that it is written as a whole.
+const maxLine = 2000
+
+// trigger has the shell run a script. One that returns needs a script to return from.
 func (r *run) trigger(t text) error {
 	s := r.s
 	if err := s.statusFile(); err != nil {
 		return err
 	}
 	s.line = t
-	f := &s.scripts[s.turn]
-	s.turn ^= 1
-	if err := f.set(t); err != nil {
-		return err
-	}
-	if cap(t) > 1<<20 {
-		s.line = nil
+	if len(t) > maxLine || strings.Contains(r.c.Text, "return") {
+		f := &s.scripts[s.turn]
+		s.turn ^= 1
+		if err := f.set(t); err != nil {
+			return err
+		}
+		if cap(t) > 1<<20 {
+			s.line = nil
+		}
+		t = f.trigger
 	}
 	s.baseline()
 	r.begun = time.Now()
 	if r.c.Timeout > 0 {
 		r.deadline = r.begun.Add(r.c.Timeout)
 	}
-	r.unread = s.send(f.trigger) == unix.EPIPE
+	r.sent = len(t)
+	switch err := s.send(t); err {
+	case nil:
+	case unix.EPIPE:
+		r.unread = true
+	default:
+		return fmt.Errorf("write to the shell: %w", err)
+	}
 	return nil
 }
 
@@ -200,7 +218,7 @@ func (r *run) end(ctx context.Context) (*Result, error) {
 // unseen says whether a shell that has died never read the command. A footer is only
 // sent when everything before it has been read.
 func (r *run) unseen() bool {
-	return r.unread || r.footers == 0 && pending(r.s.shell.input) >= len(r.s.scripts[0].trigger)
+	return r.unread || r.footers == 0 && pending(r.s.shell.input) >= r.sent
 }
 
 // finish fills in the result, but for the outputs.

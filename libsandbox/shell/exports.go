@@ -2,6 +2,8 @@ package shell
 
 import (
 	"bytes"
+	"slices"
+	"strings"
 
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
 )
@@ -16,6 +18,43 @@ type exports struct {
 	buf  []byte // since the last mark
 	last []byte
 	runs int // commands since the last drain
+	// always: words may mean anything in this shell, because it has functions or aliases.
+	always bool
+}
+
+// reset is for a new shell.
+func (e *exports) reset(env []string) {
+	e.always = slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "BASH_FUNC_") })
+}
+
+// mayExport says whether a command may have changed exported variables, PWD among them.
+// Telling them costs bash a dozen system calls, and most commands are just programs to
+// run. What it does not see through, such as a name that is built from pieces, is told
+// with the next command that it does.
+func (s *Session) mayExport(text string) bool {
+	e := &s.exports
+	if strings.Contains(text, "()") || strings.Contains(text, "( )") {
+		e.always = true
+	}
+	may := strings.Contains(text, "=") || strings.Contains(text, "((")
+	word := 0
+	for i := 0; i <= len(text); i++ {
+		if i < len(text) && (text[i] >= 'a' && text[i] <= 'z' || text[i] == '_' || text[i] == '-' || text[i] == '.') {
+			continue
+		}
+		switch text[word:i] {
+		case ".":
+			before := strings.TrimRight(text[:word], " \t")
+			e.always = e.always || before == "" || strings.IndexByte(";&|\n{(", before[len(before)-1]) >= 0
+		case "alias", "function", "source", "eval", "trap":
+			e.always = true
+		case "export", "declare", "typeset", "readonly", "local", "unset", "read", "mapfile", "readarray", "cd", "pushd", "popd",
+			"set", "let", "getopts", "for", "select", "printf", "coproc", "wait":
+			may = true
+		}
+		word = i + 1
+	}
+	return may || e.always
 }
 
 // drain reads what there is.

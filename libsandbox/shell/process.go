@@ -24,14 +24,14 @@ const startTimeout = 30 * time.Second
 type process struct {
 	*Process
 	pidfd int
-	// input is what commands go to: the shell's stdin, or for ash a FIFO that its stdin
-	// has it read.
+	// input is what commands go to: the stdin of a bash, or a FIFO that the stdin of other
+	// shells has them read.
 	input, stdin int
 	prompt       int // the read end of its stdout and stderr, which says why it did not start
 	// children is /proc/PID/task/PID/children, cwd the name of /proc/PID/cwd.
 	children int
 	cwd      string
-	ash      bool
+	fed      bool   // input is a FIFO
 	null     string // what stdin is without input
 }
 
@@ -91,6 +91,7 @@ func (s *Session) startShell(ctx context.Context, restore bool) error {
 		return fmt.Errorf("start %s: %w", s.args[0], err)
 	}
 	s.last = 0
+	s.exports.reset(s.env)
 	return nil
 }
 
@@ -242,19 +243,17 @@ func (s *Session) greet(ctx context.Context) error {
 	if slices.Contains(r.words, "bash") {
 		return nil
 	}
-	exe, _ := os.Readlink("/proc/" + strconv.Itoa(p.Pid) + "/exe")
-	if !strings.Contains(path.Base(exe), "busybox") {
-		return nil
-	}
-	return s.feedAsh()
+	return s.feed()
 }
 
-// feedAsh has ash read commands from a FIFO by the dot command instead of from its stdin.
-// The ash of busybox 1.35 reads the stdin of an interactive shell by fgets(3), and takes a
-// SIGCHLD in it for the end of the file: it exits when a child in the background ends.
-func (s *Session) feedAsh() (err error) {
+// feed has the shell read commands from a FIFO by the dot command instead of from its
+// stdin. The ash of busybox 1.35 reads the stdin of an interactive shell by fgets(3), and
+// takes a SIGCHLD in it for the end of the file: it exits when a child in the background
+// ends. dash exits at a return that is in no script. bash reads the whole of a file before
+// it executes the first line, and so has to do without, and can.
+func (s *Session) feed() (err error) {
 	p := s.shell
-	p.ash = true
+	p.fed = true
 	p.input, err = s.dir.fifo(inputName, unix.O_RDWR)
 	if err != nil {
 		p.input = p.stdin
@@ -264,20 +263,21 @@ func (s *Session) feedAsh() (err error) {
 	return nil
 }
 
-// refill keeps lines in ash's stdin that send it back to the FIFO after an error or SIGINT
-// has sent it to its top level.
+// refill keeps lines in the shell's stdin that send it back to the FIFO after an error or
+// SIGINT has sent it to its top level. Where the FIFO ends, so did this process, and the
+// shell has to end, too: opening the FIFO once more would wait for ever.
 func (p *process) refill() {
-	if !p.ash || pending(p.stdin) > 0 {
+	if !p.fed || pending(p.stdin) > 0 {
 		return
 	}
-	line := text(nil).str(`\. `, within, inputName, "\n")
+	line := text(nil).str(`\. `, within, inputName, `; \exit`, "\n")
 	_, _ = unix.Write(p.stdin, bytes.Repeat(line, 16))
 }
 
 // deaf says whether a command has closed what ash has saved of its stdin, and nothing is
 // running any more. Other shells end then; ash tries to get it back for ever.
 func (p *process) deaf() bool {
-	return p.ash && len(childrenOf(p.Pid)) == 0 && !holds(p.Pid, inode(p.stdin))
+	return p.fed && len(childrenOf(p.Pid)) == 0 && !holds(p.Pid, inode(p.stdin))
 }
 
 // directory is the shell's working directory, old where it is still that, so that most

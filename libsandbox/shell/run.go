@@ -37,6 +37,7 @@ type run struct {
 	idle     time.Duration
 	active   time.Time // when there was output last
 	quiet    bool      // not to be killed process by process: nothing has been started yet
+	sent     int       // bytes, to the shell
 	external bool      // somebody else reads the outputs
 	again    bool      // there is more to read
 

@@ -40,3 +40,23 @@ func TestErrors(t *testing.T) {
 		}
 	})
 }
+
+func TestMayExport(t *testing.T) {
+	s := &Session{}
+	for _, text := range []string{":", "/bin/true", "ls -la .", "grep -r x . | head", "echo $(pwd) `id`", "pytest tests/unset_test.py", "cat export.txt"} {
+		if s.mayExport(text) {
+			t.Errorf("%q may export", text)
+		}
+	}
+	for _, text := range []string{"A=1", "export A", "ls; cd /", "read x", "((a++))", "echo ${x:=2}"} {
+		if !s.mayExport(text) || s.exports.always {
+			t.Errorf("%q: not seen, or for ever", text)
+		}
+	}
+	for _, text := range []string{"f() { export A; }", ". ./activate", "x && . lib", "alias l='ls'", "eval \"$x\"", "function f { :; }", "trap x INT"} {
+		s.exports.always = false
+		if s.mayExport(text); !s.mayExport(":") {
+			t.Errorf("after %q anything may export", text)
+		}
+	}
+}
