@@ -278,11 +278,15 @@ func (c *creation) compile() (err error) {
 
 // facts are what the compiler has to know of the host, the bundle and the layer.
 func (c *creation) facts(store *Store) (*compile.Facts, error) {
+	if c.reset != nil && c.reset.facts != nil {
+		f := *c.reset.facts
+		f.Layer = c.layerFact()
+		return &f, nil
+	}
 	f, err := gather(c.bundle, c.cgroup)
 	if err != nil {
 		return nil, err
 	}
-	f.Layer = c.layerFact()
 	if f.Files, err = c.firstFiles(); err != nil {
 		return nil, err
 	}
@@ -292,6 +296,11 @@ func (c *creation) facts(store *Store) (*compile.Facts, error) {
 	if store != nil && store.facts != nil {
 		store.facts(f)
 	}
+	if c.reset != nil {
+		found := *f
+		c.reset.facts = &found
+	}
+	f.Layer = c.layerFact()
 	return f, nil
 }
 

@@ -68,6 +68,7 @@ func kernelFacts() (*compile.Facts, error) {
 		MountSetattr:   release >= 5<<16|12,
 		LowerdirAppend: release >= 6<<16|8,
 		CloneDetached:  release >= 6<<16|15,
+		ProcOfOthers:   release >= 6<<16|17,
 	}, nil
 }
 

@@ -46,8 +46,8 @@ func (c *creation) options(fds *descriptors) (*engine.Options, error) {
 	if c.layer != nil {
 		c.files = identify(o.Files)
 	}
-	if c.reset != nil && c.reset.mount != nil {
-		o.Named[compile.FileLayer] = int(c.reset.mount.Fd())
+	if c.reset != nil && c.reset.ahead.mount != nil {
+		o.Named[compile.FileLayer] = int(c.reset.ahead.mount.Fd())
 	}
 	for _, j := range c.init.Joins {
 		if file, ok := strings.CutPrefix(j.Path, ofInit); ok {

@@ -203,8 +203,8 @@ func (r *resetting) runIn(ctx context.Context, p *program.Program, root *os.File
 		Name: "adl-reset", Files: []uintptr{null.Fd(), null.Fd(), null.Fd()}, CgroupFD: -1,
 		Named: map[string]int{compile.FileInit: r.pidfd, compile.FileRoot: int(root.Fd())},
 	}
-	if r.mount != nil {
-		o.Named[compile.FileLayer] = int(r.mount.Fd())
+	if r.ahead.mount != nil {
+		o.Named[compile.FileLayer] = int(r.ahead.mount.Fd())
 	}
 	if r.attic == nil {
 		if r.attic, err = newAttic(); err != nil {

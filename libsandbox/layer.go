@@ -271,8 +271,8 @@ func (c *creation) recorded() *layerRecord {
 // it is one that does not exist.
 func (c *creation) layerFact() *compile.Layer {
 	switch {
-	case c.reset != nil && c.reset.mount != nil:
-		return &compile.Layer{Mount: specs.Mount{Destination: "/", Type: "overlay"}, Mounted: true}
+	case c.reset != nil && c.reset.ahead.mount != nil:
+		return &compile.Layer{Mount: specs.Mount{Destination: "/", Type: "overlay"}, Mounted: true, Filled: c.reset.ahead.filled != nil}
 	case c.layer != nil:
 		mounts := c.layer.Mounts()
 		return &compile.Layer{
@@ -347,9 +347,8 @@ func (sb *Sandbox) dropLayers(e *entry) error {
 	if r == nil {
 		return nil
 	}
-	if m := sb.takeMount(""); m != nil {
-		m.Close()
-	}
+	taken := sb.takeAhead("")
+	taken.close()
 	root, err := r.open()
 	if err != nil {
 		return fmt.Errorf("layer: %w", err)

@@ -57,7 +57,7 @@ func (sb *Sandbox) Reset(ctx context.Context, o *ResetOptions) error {
 		return err
 	}
 	if sb.store.background == nil {
-		go sb.prepareNext()
+		go sb.prepareNext(o.Mode)
 	}
 	return nil
 }
@@ -70,7 +70,7 @@ func (sb *Sandbox) resetLocked(ctx context.Context, o *ResetOptions) error {
 	defer e.close()
 	r := &resetting{entry: e, o: o, made: sb, now: &Sandbox{store: sb.store, id: sb.id}}
 	defer r.fds.close()
-	defer func() { r.mount.Close() }() // of nil, an error
+	defer func() { r.ahead.close() }()
 	if err := r.now.load(e.path); err != nil {
 		return fmt.Errorf("container %q: %w", sb.id, err)
 	}
@@ -101,7 +101,8 @@ type resetting struct {
 	stale   []string // that one's, and those that interrupted commands have left
 	next    *layer.Layer
 	volumes []*layer.Layer // the next ones of mounts of type cow
-	mount   *os.File       // of next, if it is made already; nil otherwise
+	ahead   ahead          // of next, if it is made already
+	facts   *compile.Facts // without the layer; nil before they are looked for
 	cgroup  *cgroup.Cgroup
 	pidfd   int // of init; -1 where there is none
 	fds     descriptors
@@ -134,11 +135,30 @@ func (r *resetting) prepare() (err error) {
 		}
 		parents = to.chain()
 	}
+	if err := r.begin(); err != nil {
+		return err
+	}
 	if err := r.nextVolumes(to); err != nil {
 		return errors.Join(err, r.dropVolumes())
 	}
 	if err := r.nextLayer(parents); err != nil {
 		return errors.Join(err, r.dropVolumes())
+	}
+	r.c.layer, r.c.volumes = r.next, r.volumes
+	return nil
+}
+
+// begin makes the creation that stands for what the next root is made from.
+func (r *resetting) begin() error {
+	r.c = &creation{
+		id: r.now.id, bundle: &spec.Bundle{Dir: r.now.rec.Bundle, Spec: r.spec}, sb: r.now, entry: r.entry, cgroup: r.cgroup, reset: r,
+		o: &CreateOptions{
+			NoNewKeyring: r.now.rec.NoNewKeyring, ConsoleSocket: r.now.rec.Layer.ConsoleSocket, PidFile: r.now.rec.Layer.PidFile,
+			ExtraFiles: make([]*os.File, max(0, len(r.now.rec.Init.Files)-3)), // their number; see openFiles
+		},
+	}
+	if slices.ContainsFunc(r.spec.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" }) {
+		return r.cgroup.FindAliases()
 	}
 	return nil
 }
@@ -236,105 +256,15 @@ func (r *resetting) spare(l *layer.Layer, key string, parents []string) *layer.L
 	}
 	if l.Meta().Driver == layer.Overlay {
 		// Its work directory has been used, so it cannot be mounted a second time.
-		if r.mount = r.made.takeMount(key); r.mount == nil {
+		if r.ahead = r.made.takeAhead(key); r.ahead.mount == nil {
+			return nil
+		}
+		if r.ahead.filled != nil && !r.fits(r.ahead.filled) {
+			r.ahead.close()
 			return nil
 		}
 	}
 	return s
-}
-
-// takeMount returns the mount of the layer that was made ahead, which is the caller's then,
-// or nil.
-func (sb *Sandbox) takeMount(key string) *os.File {
-	sb.mu.Lock()
-	defer sb.mu.Unlock()
-	m := sb.mounted
-	sb.mounted = nil
-	if m == nil || m.Name() == key {
-		return m
-	}
-	m.Close()
-	return nil
-}
-
-// prepareNext makes the layer for the next reset to the first state, unless somebody else
-// is working on the container or there is one already.
-func (sb *Sandbox) prepareNext() {
-	e, err := sb.store.lockWithin(sb.id, 0)
-	if err != nil {
-		return
-	}
-	defer e.close()
-	now := &Sandbox{store: sb.store, id: sb.id}
-	if now.load(e.path) != nil || e.spare() != "" || len(e.nextLayers()) > 0 {
-		return
-	}
-	root, err := now.rec.Layer.open()
-	if err != nil {
-		return
-	}
-	l, err := root.Load(now.rec.current())
-	if err != nil {
-		return
-	}
-	next, err := l.Next(now.rec.Layer.Parents)
-	if err != nil {
-		return // the reset will tell why
-	}
-	if replaceFile(e.join(spareFile), []byte(next.Key())) != nil {
-		_ = next.Discard()
-		return
-	}
-	m := mountLayer(next)
-	if m == nil && next.Meta().Driver == layer.Overlay {
-		_ = unix.Unlink(e.join(spareFile))
-		_ = next.Discard()
-		return
-	}
-	if old := sb.takeMount(""); old != nil {
-		old.Close()
-	}
-	sb.mu.Lock()
-	sb.mounted = m
-	sb.mu.Unlock()
-}
-
-// mountLayer mounts a layer, unattached, or returns nil: whoever needs it tries again, and
-// tells why not.
-func mountLayer(l *layer.Layer) *os.File {
-	m := l.Mounts()[0]
-	facts, err := kernelFacts()
-	if err != nil || m.Type != "overlay" {
-		return nil
-	}
-	parameters, ok := compile.LayerParameters(&m, facts)
-	if !ok {
-		return nil
-	}
-	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return nil
-	}
-	defer unix.Close(fs)
-	err = unix.FsconfigSetString(fs, "source", "overlay")
-	for _, p := range parameters {
-		switch {
-		case err != nil:
-			return nil
-		case p[1] == "":
-			err = unix.FsconfigSetFlag(fs, p[0])
-		default:
-			err = unix.FsconfigSetString(fs, p[0], p[1])
-		}
-	}
-	if err != nil || unix.FsconfigCreate(fs) != nil {
-		return nil
-	}
-	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
-	if err != nil {
-		return nil
-	}
-	return os.NewFile(uintptr(fd), l.Key())
 }
 
 func (r *resetting) step(name string) {
@@ -345,19 +275,6 @@ func (r *resetting) step(name string) {
 
 // run is the rest, in the order: prepare what may fail, end the processes, begin anew.
 func (r *resetting) run(ctx context.Context) error {
-	r.c = &creation{
-		id: r.now.id, bundle: &spec.Bundle{Dir: r.now.rec.Bundle, Spec: r.spec}, sb: r.now, entry: r.entry,
-		cgroup: r.cgroup, layer: r.next, volumes: r.volumes, reset: r,
-		o: &CreateOptions{
-			NoNewKeyring: r.now.rec.NoNewKeyring, ConsoleSocket: r.now.rec.Layer.ConsoleSocket, PidFile: r.now.rec.Layer.PidFile,
-			ExtraFiles: make([]*os.File, max(0, len(r.now.rec.Init.Files)-3)), // their number; see openFiles
-		},
-	}
-	if slices.ContainsFunc(r.spec.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" }) {
-		if err := r.cgroup.FindAliases(); err != nil {
-			return err
-		}
-	}
 	renew := r.restart
 	if r.mode == ResetKeepInit {
 		renew = r.keepInit

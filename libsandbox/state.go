@@ -3,7 +3,6 @@ package libsandbox
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -129,8 +128,10 @@ type Sandbox struct {
 	conf  *specs.Spec           // the stored config.json; nil until it is wanted
 	execs map[*Process]struct{} // what Exec has made and is not reaped
 	ids   idMaps                // of an init, for enter
-	// mounted is the mount of the layer for the next reset, named by its key; nil for none.
-	mounted *os.File
+	ahead ahead                 // the layer for the next reset
+	// noFill says that mounts cannot be made ahead, for a reason that compile.CanFill does
+	// not know.
+	noFill bool
 	// compiled is for the next reset; nil where there was none.
 	compiled *compiled
 	// renewing is open while a reset starts init again; nil otherwise.

@@ -18,15 +18,26 @@ func (c *compiler) mountHierarchies(m *specs.Mount, o *mountOptions) {
 	c.target(m, false)
 	tmpfs := &mountOptions{attr: attrs{set: base}, data: []string{"mode=755"}}
 	_ = c.fsmount("tmpfs", &specs.Mount{Source: "tmpfs"}, tmpfs, "") // "mode=755" is short enough
-	c.attach(&mountOptions{propagation: o.propagation})
-	c.close(c.t)
+	if !c.filling {
+		c.attach(&mountOptions{propagation: o.propagation})
+		c.close(c.t)
+	}
 	c.EmitTo(c.fs, unix.SYS_DUP3, program.Val(c.m), program.Num(c.scratch+1), program.Num(unix.O_CLOEXEC))
 	c.close(c.m)
+	place := 0
+	if c.filling { // it becomes read-only, and only what is attached nowhere can
+		place = c.hold(c.t)
+	}
 	for _, h := range c.facts.Hierarchies {
 		c.mountHierarchy(h, o.attr.set|base)
 	}
 	if o.attr.set&unix.MOUNT_ATTR_RDONLY != 0 {
 		c.setattr(c.fs, attrs{set: unix.MOUNT_ATTR_RDONLY})
+	}
+	if c.filling {
+		c.Let(c.t, program.Num(place))
+		c.moveMount(c.fs)
+		c.close(c.t)
 	}
 	c.close(c.fs)
 }

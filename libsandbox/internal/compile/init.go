@@ -39,6 +39,9 @@ type Facts struct {
 	// CloneDetached says that open_tree(2) clones a mount that is not attached
 	// (Linux 6.15).
 	CloneDetached bool
+	// ProcOfOthers says that a procfs can show another pid namespace than its maker's
+	// (Linux 6.17).
+	ProcOfOthers bool
 	// LowerdirAppend says that overlayfs takes lower directories one by one (Linux 6.8).
 	LowerdirAppend bool
 	// LastCap is the highest capability that the kernel knows.
@@ -195,6 +198,7 @@ type compiler struct {
 	nodes                map[string]int   // opened early: devices, by their path
 	trees                map[string][]int // opened early: directories of the host, by their path
 	rerooting            bool             // a container that is running
+	filling              bool             // a layer that is not attached yet
 	held                 int              // how many descriptors hold has numbered
 	scratch              int              // first of two fixed descriptor numbers
 	foreign              int              // the op of closeForeign

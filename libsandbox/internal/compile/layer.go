@@ -21,6 +21,8 @@ type Layer struct {
 	Base string
 	// Mounted says that Mount has been made, unattached: it is descriptor FileLayer.
 	Mounted bool
+	// Filled says that NewFill has made the mounts on it.
+	Filled bool
 }
 
 // FileLayer is the descriptor of a layer that is mounted already.

@@ -424,6 +424,7 @@ func (c *compiler) fsmount(typ string, m *specs.Mount, o *mountOptions, note str
 			return err
 		}
 	}
+	c.pids(typ)
 	c.mountLabel(typ)
 	c.fsconfig(unix.FSCONFIG_CMD_CREATE, "", "")
 	c.EmitTo(c.m, unix.SYS_FSMOUNT, program.Val(c.fs), program.Num(unix.FSMOUNT_CLOEXEC), program.Num(o.attr.set))

@@ -41,7 +41,10 @@ func NewReroot(spec *specs.Spec, facts *Facts) (*Init, error) {
 	c := newCompiler(spec, facts, &Options{})
 	c.rerooting = true
 	c.begin("reset")
-	c.hostSide()
+	c.layerUnattached()
+	if !facts.Layer.Filled {
+		c.hostSide()
+	}
 	c.joinToReroot()
 	if err := c.newRoot(); err != nil {
 		return nil, err
@@ -66,9 +69,8 @@ func (c *compiler) layerUnattached() {
 	}
 }
 
-// hostSide opens what is to be had from the host only.
+// hostSide opens what else is to be had from the host only.
 func (c *compiler) hostSide() {
-	c.layerUnattached()
 	c.openSources()
 	if c.hasNamespace(specs.UserNamespace) {
 		c.openDevices()
@@ -105,26 +107,13 @@ func (c *compiler) attachRoot() {
 	c.close(c.t)
 }
 
-// newRoot attaches the new root and fills it.
+// newRoot attaches the new root and fills it, unless that is done.
 func (c *compiler) newRoot() error {
 	c.attachRoot()
-	for i := range c.spec.Mounts {
-		if err := c.mount(i); err != nil {
-			return err
-		}
+	if !c.facts.Layer.Filled {
+		return c.fillRoot()
 	}
-	if err := c.devices(); err != nil {
-		return err
-	}
-	if c.spec.Process.Terminal {
-		c.keepConsole()
-	}
-	c.files()
-	c.makeWorkingDirectory()
 	c.sysctl()
-	c.readonlyPaths()
-	c.maskedPaths()
-	c.readonlyRoot()
 	return nil
 }
 

@@ -1,0 +1,266 @@
+package libsandbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/cgroup"
+	"adl.run/adl-runtime/libsandbox/internal/compile"
+	"adl.run/adl-runtime/libsandbox/internal/engine"
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/libsandbox/layer"
+)
+
+// ahead is the layer for the next reset. The zero value is none.
+type ahead struct {
+	mount  *os.File // of an overlay, named by its key
+	filled *filled  // nil where nothing is mounted on it
+}
+
+func (a *ahead) close() {
+	a.mount.Close() // of nil, an error
+	*a = ahead{}
+}
+
+// filled is what the mounts on a layer were made from.
+type filled struct {
+	init    kernel.ProcessID
+	facts   *compile.Facts // without the layer
+	sources []fileID       // of the bind mounts
+}
+
+// takeAhead returns the layer that was made ahead, which is the caller's then, if it has
+// that key. Any other is given up.
+func (sb *Sandbox) takeAhead(key string) ahead {
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	a := sb.ahead
+	sb.ahead = ahead{}
+	if a.mount != nil && a.mount.Name() != key {
+		a.close()
+	}
+	return a
+}
+
+// prepareNext makes the layer for the next reset to the first state, unless somebody else
+// is working on the container or there is one already. Where the next one is expected to
+// keep init, it also makes the mounts on it.
+func (sb *Sandbox) prepareNext(mode ResetMode) {
+	e, err := sb.store.lockWithin(sb.id, 0)
+	if err != nil {
+		return
+	}
+	defer e.close()
+	r := &resetting{entry: e, o: &ResetOptions{Mode: mode}, made: sb, now: &Sandbox{store: sb.store, id: sb.id}, pidfd: -1}
+	defer r.fds.close()
+	if r.now.load(e.path) != nil || e.spare() != "" || len(e.nextLayers()) > 0 || unix.Access(e.join(resetFile), unix.F_OK) == nil {
+		return
+	}
+	if err := r.makeAhead(); err != nil {
+		r.dropAhead()
+		return // the reset will tell why
+	}
+	taken := sb.takeAhead("")
+	taken.close()
+	sb.mu.Lock()
+	sb.ahead = r.ahead
+	sb.mu.Unlock()
+}
+
+func (r *resetting) makeAhead() (err error) {
+	if r.root, err = r.now.rec.Layer.open(); err != nil {
+		return err
+	}
+	l, err := r.root.Load(r.now.rec.current())
+	if err != nil {
+		return err
+	}
+	if r.next, err = l.Next(r.now.rec.Layer.Parents); err != nil {
+		return err
+	}
+	if err := replaceFile(r.entry.join(spareFile), []byte(r.next.Key())); err != nil {
+		return err
+	}
+	if r.next.Meta().Driver != layer.Overlay {
+		return nil
+	}
+	if r.ahead.mount = mountLayer(r.next); r.ahead.mount == nil {
+		return errors.New("the layer cannot be mounted ahead")
+	}
+	if err := r.check(); err != nil || r.mode != ResetKeepInit {
+		return nil
+	}
+	return r.fill()
+}
+
+// dropAhead gives up what makeAhead has begun.
+func (r *resetting) dropAhead() {
+	r.ahead.close()
+	if r.next != nil && r.next.Discard() == nil {
+		_ = unix.Unlink(r.entry.join(spareFile))
+	}
+}
+
+// fill makes the mounts on the layer, if that can be done ahead. After an error there may
+// be some.
+func (r *resetting) fill() (err error) {
+	r.made.mu.Lock()
+	hopeless := r.made.noFill
+	r.made.mu.Unlock()
+	if r.spec, err = r.config(); err != nil || hopeless || len(r.left()) > 0 {
+		return err
+	}
+	if r.cgroup, err = cgroup.Load(r.now.rec.Cgroup); err != nil {
+		return err
+	}
+	if err := r.begin(); err != nil {
+		return err
+	}
+	r.c.layer = r.next
+	facts, err := r.c.facts(r.now.store)
+	if err != nil {
+		return err
+	}
+	if !compile.CanFill(r.spec, facts) {
+		return nil
+	}
+	f := &filled{init: r.now.rec.Init.ProcessID, facts: r.facts, sources: r.c.sourceIDs()}
+	if err := r.runFill(facts); err != nil {
+		r.made.mu.Lock()
+		r.made.noFill = true
+		r.made.mu.Unlock()
+		return err
+	}
+	r.ahead.filled = f
+	return nil
+}
+
+// runFill runs the program. Nobody in the container is aware of it.
+func (r *resetting) runFill(facts *compile.Facts) error {
+	p, err := compile.NewFill(r.spec, facts)
+	if err != nil {
+		return err
+	}
+	if err := p.Verify(); err != nil {
+		return err
+	}
+	if r.now.store.tamper != nil {
+		r.now.store.tamper(p.Program)
+	}
+	pids, err := unix.Open(fmt.Sprintf("/proc/%d/ns/pid", r.now.rec.Init.Pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("pid namespace of init: %w", err)
+	}
+	r.fds.add(pids)
+	if ended, _ := kernel.WaitExit(r.pidfd, 0); ended { // and the number may be another's
+		return fmt.Errorf("%w", ErrNotRunning)
+	}
+	files, err := openFiles(&r.fds, nil, nil, nil, nil)
+	if err != nil {
+		return err
+	}
+	child, err := engine.Start(p.Program, &engine.Options{
+		Name: "adl-fill", Files: files, CgroupFD: -1,
+		Named: map[string]int{compile.FileInit: r.pidfd, compile.FileLayer: int(r.ahead.mount.Fd()), compile.FilePids: pids},
+	})
+	if err != nil {
+		return err
+	}
+	err = followFill(child)
+	if err != nil {
+		_ = unix.Kill(child.Pid, unix.SIGKILL)
+	}
+	reap(child.Pid)
+	child.Close()
+	return err
+}
+
+// followFill waits for the end of the program, which has nothing to ask.
+func followFill(child *engine.Child) error {
+	for done := false; ; {
+		rec, err := child.Next()
+		switch {
+		case err == io.EOF && done:
+			return nil
+		case err == io.EOF:
+			return errors.New("the program that makes the mounts ended before it was done")
+		case err != nil:
+			closeAll(rec.Files)
+			return err
+		case rec.Barrier != compile.BarrierDone:
+			closeAll(rec.Files)
+			return fmt.Errorf("the program that makes the mounts is at barrier %d", rec.Barrier)
+		}
+		done = true
+	}
+}
+
+// fits says whether the mounts on a layer are those that would be made now.
+func (r *resetting) fits(f *filled) bool {
+	if r.mode != ResetKeepInit || r.now.rec.Init.ProcessID != f.init {
+		return false
+	}
+	if _, err := r.c.facts(r.now.store); err != nil {
+		return false
+	}
+	return reflect.DeepEqual(r.facts, f.facts) && slices.Equal(r.c.sourceIDs(), f.sources)
+}
+
+// sourceIDs are the files that the bind mounts show, by the index of the mount; zero for
+// one that there is none of, or that is no bind mount.
+func (c *creation) sourceIDs() []fileID {
+	var ids []fileID
+	for i := range c.bundle.Spec.Mounts {
+		var id fileID
+		var st unix.Stat_t
+		if s, ok := c.reset.facts.Sources[i]; ok && unix.Stat(s.Path, &st) == nil {
+			id = fileID{uint64(st.Dev), st.Ino}
+		}
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// mountLayer mounts a layer, unattached, or returns nil: whoever needs it tries again, and
+// tells why not.
+func mountLayer(l *layer.Layer) *os.File {
+	m := l.Mounts()[0]
+	facts, err := kernelFacts()
+	if err != nil || m.Type != "overlay" {
+		return nil
+	}
+	parameters, ok := compile.LayerParameters(&m, facts)
+	if !ok {
+		return nil
+	}
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fs)
+	err = unix.FsconfigSetString(fs, "source", "overlay")
+	for _, p := range parameters {
+		switch {
+		case err != nil:
+			return nil
+		case p[1] == "":
+			err = unix.FsconfigSetFlag(fs, p[0])
+		default:
+			err = unix.FsconfigSetString(fs, p[0], p[1])
+		}
+	}
+	if err != nil || unix.FsconfigCreate(fs) != nil {
+		return nil
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	return os.NewFile(uintptr(fd), l.Key())
+}
