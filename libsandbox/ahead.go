@@ -150,8 +150,8 @@ func (r *resetting) runFill(facts *compile.Facts) error {
 	if err := p.Verify(); err != nil {
 		return err
 	}
-	if r.now.store.tamper != nil {
-		r.now.store.tamper(p.Program)
+	if r.now.store.tamperFill != nil {
+		r.now.store.tamperFill(p.Program)
 	}
 	pids, err := unix.Open(fmt.Sprintf("/proc/%d/ns/pid", r.now.rec.Init.Pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -28,7 +28,10 @@ type Store struct {
 	// program before it runs, and step is told how far a creation has come.
 	facts  func(*compile.Facts)
 	tamper func(*program.Program)
-	step   func(string)
+	// tamperFill is the same for the program that makes the mounts of the next reset, in
+	// the background.
+	tamperFill func(*program.Program)
+	step       func(string)
 	// resctrl plays the host's; nil is the host's.
 	resctrl *resctrl.FS
 
