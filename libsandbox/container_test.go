@@ -49,9 +49,9 @@ func bundle(tb testing.TB, dir string, s *specs.Spec) *spec.Bundle {
 	return b
 }
 
-// shell returns a bundle in dir that runs a script in busybox's shell: the default
+// scripted returns a bundle in dir that runs a script in busybox's shell: the default
 // spec, changed by edit.
-func shell(t *testing.T, dir, script string, edit func(*specs.Spec)) *spec.Bundle {
+func scripted(t *testing.T, dir, script string, edit func(*specs.Spec)) *spec.Bundle {
 	t.Helper()
 	bin := busybox(t, dir)
 	for _, name := range []string{"sh", "cat", "ls", "readlink", "sleep", "true", "stat", "hostname"} {
@@ -118,7 +118,7 @@ func tmpfs(t *testing.T, dir string, flags uintptr) {
 }
 
 func TestStateWhileCreating(t *testing.T) {
-	b := shell(t, t.TempDir(), "true", nil)
+	b := scripted(t, t.TempDir(), "true", nil)
 	store := &Store{root: t.TempDir()}
 	seen := map[string]specs.ContainerState{}
 	store.step = func(name string) {

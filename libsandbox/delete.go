@@ -21,6 +21,14 @@ type DeleteOptions struct {
 // Delete removes a stopped or created container and everything it consists of,
 // then runs its poststop hooks. ErrRunning: it is neither, and Force is not set.
 func (sb *Sandbox) Delete(ctx context.Context, o *DeleteOptions) error {
+	err := sb.remove(ctx, o)
+	if err == nil {
+		sb.closeSessions()
+	}
+	return err
+}
+
+func (sb *Sandbox) remove(ctx context.Context, o *DeleteOptions) error {
 	e, err := sb.refresh()
 	if err != nil {
 		return err

@@ -50,6 +50,9 @@ type ExecOptions struct {
 	// IgnorePaused lets the process be made in a paused container. Exec returns when
 	// the container is resumed, and not before.
 	IgnorePaused bool
+
+	fileAt int  // the number of the last of ExtraFiles, unless 0
+	idle   bool // the process does not count as use of the container; see Idle
 }
 
 // Process returns a copy of the process that the container was made with, to be changed
@@ -336,7 +339,7 @@ func (x *execution) compile() (err error) {
 	if x.sb.store.facts != nil {
 		x.sb.store.facts(&x.facts)
 	}
-	opts := &compile.Options{ExtraFiles: len(x.o.ExtraFiles), Subreaper: x.o.Subreaper}
+	opts := &compile.Options{ExtraFiles: len(x.o.ExtraFiles), Subreaper: x.o.Subreaper, FileAt: x.o.fileAt}
 	if !x.rec.NoNewKeyring {
 		opts.Keyring = keyringName(x.rec.ID)
 	}
@@ -474,7 +477,7 @@ func (x *execution) kill() {
 
 // process hands the process to the caller.
 func (x *execution) process() *Process {
-	p := &Process{sb: x.sb, pid: x.child.Pid, console: x.console}
+	p := &Process{sb: x.sb, pid: x.child.Pid, console: x.console, idle: x.o.idle}
 	x.sb.mu.Lock()
 	defer x.sb.mu.Unlock()
 	if x.sb.execs == nil {

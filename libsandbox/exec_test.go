@@ -43,7 +43,7 @@ func running(t *testing.T, store *Store, b *spec.Bundle) *Sandbox {
 func sleeper(t *testing.T, edit func(*specs.Spec)) (*Store, *Sandbox) {
 	t.Helper()
 	store := &Store{root: t.TempDir()}
-	return store, running(t, store, shell(t, t.TempDir(), "exec sleep 1000", edit))
+	return store, running(t, store, scripted(t, t.TempDir(), "exec sleep 1000", edit))
 }
 
 // shellIn is the process that runs a script in sb.
@@ -258,7 +258,7 @@ func TestExecTerminalHostile(t *testing.T) {
 		"busybox mount -t tmpfs none /dev/pts; busybox mknod /dev/pts/ptmx c 5 2; exec sleep 1000":        "/dev/pts: is no mount of type devpts",
 	} {
 		store := &Store{root: t.TempDir()}
-		b := shell(t, t.TempDir(), script, func(s *specs.Spec) {
+		b := scripted(t, t.TempDir(), script, func(s *specs.Spec) {
 			s.Process.Capabilities = &specs.LinuxCapabilities{
 				Bounding: []string{"CAP_SYS_ADMIN", "CAP_MKNOD"}, Effective: []string{"CAP_SYS_ADMIN", "CAP_MKNOD"}, Permitted: []string{"CAP_SYS_ADMIN", "CAP_MKNOD"},
 			}
@@ -294,7 +294,7 @@ func awaitCommand(t *testing.T, sb *Sandbox, name string) {
 // The states of a container, and what Exec says to each.
 func TestExecStates(t *testing.T) {
 	store := &Store{root: t.TempDir()}
-	b := shell(t, t.TempDir(), "exec sleep 1000", nil)
+	b := scripted(t, t.TempDir(), "exec sleep 1000", nil)
 	sb, err := store.Create(t.Context(), "box", b, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -424,7 +424,7 @@ func TestExecRacesDelete(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			b := shell(t, dir, "exec sleep 1000", edit)
+			b := scripted(t, dir, "exec sleep 1000", edit)
 			store := &Store{root: t.TempDir()}
 			before := lookAtHost(t, store.root)
 			for round := range 8 {

@@ -78,7 +78,7 @@ func mountful(t *testing.T, dir string) func(*specs.Spec) {
 // neither mount_setattr(2) nor clones of detached mounts.
 func TestOldKernels(t *testing.T) {
 	dir := t.TempDir()
-	b := shell(t, dir, "cat /proc/self/mountinfo", mountful(t, dir))
+	b := scripted(t, dir, "cat /proc/self/mountinfo", mountful(t, dir))
 	store := &Store{root: t.TempDir()}
 	want := mountTable(output(t, store, b, CreateOptions{}))
 	checkMountTable(t, want)
@@ -117,7 +117,7 @@ func checkMountTable(t *testing.T, table []string) {
 // forgotten.
 func TestOldKernelRefusesRecursiveAttributes(t *testing.T) {
 	dir := t.TempDir()
-	b := shell(t, dir, "true", func(s *specs.Spec) {
+	b := scripted(t, dir, "true", func(s *specs.Spec) {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/b", Type: "bind", Source: dir, Options: []string{"rbind", "rro"}})
 	})
 	store := &Store{root: t.TempDir(), facts: func(f *compile.Facts) { f.MountSetattr = false }}
@@ -156,7 +156,7 @@ func TestHomeOf(t *testing.T) {
 // The image's passwd may be anything.
 func TestHomeOfAHostileImage(t *testing.T) {
 	dir := t.TempDir()
-	b := shell(t, dir, "true", func(s *specs.Spec) { s.Process.Env = []string{"PATH=/bin"} })
+	b := scripted(t, dir, "true", func(s *specs.Spec) { s.Process.Env = []string{"PATH=/bin"} })
 	etc := filepath.Join(dir, "rootfs/etc")
 	passwd := filepath.Join(etc, "passwd")
 	outside := filepath.Join(dir, "passwd")

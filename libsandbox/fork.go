@@ -36,6 +36,9 @@ func (sb *Sandbox) Fork(ctx context.Context, id string, o *ForkOptions) (*Sandbo
 		o = &ForkOptions{}
 	}
 	sb.touch()
+	if o.Snapshot == "" {
+		defer sb.park(ctx)()
+	}
 	e, err := sb.store.lock(sb.id)
 	if err != nil {
 		return nil, err

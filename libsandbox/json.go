@@ -72,6 +72,9 @@ func (r *initRecord) appendJSON(b []byte) []byte {
 	if len(r.Volumes) > 0 {
 		b = appendList(append(b, `,"volumes":`...), r.Volumes)
 	}
+	if r.Resets > 0 {
+		b = strconv.AppendInt(append(b, `,"resets":`...), int64(r.Resets), 10)
+	}
 	for i, f := range r.Files {
 		b = append(b, [2]string{`,{"dev":`, `,"files":[{"dev":`}[min(1, max(0, 1-i))]...)
 		b = strconv.AppendUint(b, f.Dev, 10)

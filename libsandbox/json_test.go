@@ -38,7 +38,7 @@ func TestRecordJSON(t *testing.T) {
 	}
 	for _, in := range []initRecord{
 		{ProcessID: kernel.ProcessID{Pid: 42, Start: 99}, Image: engine.Image{Dev: 1, Ino: 2}},
-		{Layer: "0123456789abcdef", Volumes: []string{"a", "b"}, Files: []fileID{{1, 2}, {3, 4}, {5, 6}}, Namespaces: []uint64{7, 8, 9}},
+		{Layer: "0123456789abcdef", Volumes: []string{"a", "b"}, Resets: 3, Files: []fileID{{1, 2}, {3, 4}, {5, 6}}, Namespaces: []uint64{7, 8, 9}},
 	} {
 		var back initRecord
 		if err := spec.Unmarshal(initFile, in.appendJSON(nil), &back); err != nil {

@@ -267,8 +267,9 @@ func (r *resetting) followReroot(ctx context.Context) (done bool, err error) {
 // movedTo writes down which layer the container is on now.
 func (r *resetting) movedTo() error {
 	r.now.rec.Init.Layer = r.next.Key()
-	if len(r.volumes) > 0 { // a snapshot leaves them
+	if r.mode != "" { // and no snapshot
 		r.now.rec.Init.Volumes = volumeKeys(r.volumes)
+		r.now.rec.Init.Resets++
 	}
 	if err := replaceFile(r.entry.join(initFile), r.now.rec.Init.appendJSON(nil)); err != nil {
 		return err

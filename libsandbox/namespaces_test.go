@@ -50,7 +50,7 @@ func helper(t *testing.T) string {
 
 func TestJoinedNamespaces(t *testing.T) {
 	dir := t.TempDir()
-	b := shell(t, dir, "for n in pid net mnt ipc uts cgroup; do readlink /proc/self/ns/$n; done", nil)
+	b := scripted(t, dir, "for n in pid net mnt ipc uts cgroup; do readlink /proc/self/ns/$n; done", nil)
 	ns := helper(t)
 	plain := b.Spec.Linux.Namespaces
 	store := &Store{root: t.TempDir()}
@@ -77,7 +77,7 @@ func TestJoinedNamespaces(t *testing.T) {
 // What is not the namespace it is said to be is refused by the field's name.
 func TestJoinedNamespaceIsAnother(t *testing.T) {
 	dir := t.TempDir()
-	b := shell(t, dir, "true", func(s *specs.Spec) { s.Hostname = "" })
+	b := scripted(t, dir, "true", func(s *specs.Spec) { s.Hostname = "" })
 	ns := helper(t)
 	plain := b.Spec.Linux.Namespaces
 	store := &Store{root: t.TempDir()}
@@ -118,7 +118,7 @@ func TestNoPivot(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "beside"), []byte("of the host"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	b := shell(t, dir, "ls -a /..; ls /../beside /../../"+dir+" 2>/dev/null; cd /..; ls beside "+dir+" 2>/dev/null; cat /proc/self/mountinfo", nil)
+	b := scripted(t, dir, "ls -a /..; ls /../beside /../../"+dir+" 2>/dev/null; cd /..; ls beside "+dir+" 2>/dev/null; cat /proc/self/mountinfo", nil)
 	store := &Store{root: t.TempDir()}
 	pivoted := output(t, store, b, CreateOptions{})
 	moved := output(t, store, b, CreateOptions{NoPivot: true})
@@ -134,7 +134,7 @@ func TestNoPivot(t *testing.T) {
 
 func TestExtraFiles(t *testing.T) {
 	dir := t.TempDir()
-	b := shell(t, dir, `cat <&3; cat <&4; echo five >&5; ls /proc/self/fd | cat`, nil)
+	b := scripted(t, dir, `cat <&3; cat <&4; echo five >&5; ls /proc/self/fd | cat`, nil)
 	store := &Store{root: t.TempDir()}
 	var files []*os.File
 	for i, text := range []string{"three\n", "four\n", ""} {
@@ -177,11 +177,11 @@ func TestMemfdForbidden(t *testing.T) {
 		if fd, err := unix.MemfdCreate("x", unix.MFD_CLOEXEC|unix.MFD_EXEC); err != unix.EACCES {
 			t.Fatalf("memfd_create returned %d, %v", fd, err)
 		}
-		checkLifecycle(t, shell(t, dir, "echo ran; exit 7", nil))
+		checkLifecycle(t, scripted(t, dir, "echo ran; exit 7", nil))
 		return
 	}
 	dir := t.TempDir()
-	shell(t, dir, "", nil)
+	scripted(t, dir, "", nil)
 	if _, err := os.Stat(setting); err != nil {
 		t.Skip("needs Linux 6.3: " + err.Error())
 	}

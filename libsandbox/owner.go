@@ -186,7 +186,10 @@ func (sb *Sandbox) watchTime(ended <-chan struct{}, lifetime, idle time.Duration
 // nanoseconds since 1970.
 func (sb *Sandbox) lastUsed() int64 {
 	sb.mu.Lock()
-	busy := len(sb.execs) > 0
+	busy := sb.running > 0
+	for p := range sb.execs {
+		busy = busy || !p.idle
+	}
 	sb.mu.Unlock()
 	if busy {
 		sb.touch()

@@ -15,7 +15,7 @@ func TestPauseAndResume(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sb, err := store.Run(t.Context(), "paused", shell(t, t.TempDir(), "sleep 1000", nil), nil)
+	sb, err := store.Run(t.Context(), "paused", scripted(t, t.TempDir(), "sleep 1000", nil), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestEventsEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sb, err := store.Run(t.Context(), "watched", shell(t, t.TempDir(), "sleep 1000", nil), nil)
+	sb, err := store.Run(t.Context(), "watched", scripted(t, t.TempDir(), "sleep 1000", nil), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ type Process struct {
 	sb      *Sandbox
 	pid     int
 	console *os.File
+	idle    bool // see ExecOptions
 
 	mu     sync.Mutex // is held to reap the process, so that Signal hits no other
 	ended  bool
@@ -97,6 +98,33 @@ func (p *Process) reap() (unix.WaitStatus, error) {
 	}
 	p.end(ws)
 	return ws, nil
+}
+
+// reapAtEnd has the process reaped as soon as it ends, without a thread that waits. Until it
+// is, the container's init cannot go away, whoever kills it.
+func (p *Process) reapAtEnd() error {
+	const nonblock = unix.O_NONBLOCK // PIDFD_NONBLOCK (Linux 5.10)
+	fd, err := unix.PidfdOpen(p.pid, nonblock)
+	if err != nil {
+		return fmt.Errorf("pidfd: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "pidfd")
+	conn, err := f.SyscallConn()
+	if err != nil {
+		f.Close()
+		return fmt.Errorf("pidfd: %w", err)
+	}
+	go func() {
+		defer f.Close()
+		err := conn.Read(func(fd uintptr) bool {
+			ended, err := kernel.WaitExit(int(fd), 0)
+			return ended || err != nil
+		})
+		if err == nil {
+			_, _ = p.reap()
+		}
+	}()
+	return nil
 }
 
 // end takes the process off the books. The caller holds the lock and has reaped it.

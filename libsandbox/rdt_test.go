@@ -76,7 +76,7 @@ func TestIntelRdt(t *testing.T) {
 			if err := store.resctrl.Mkdir(filepath.Join(store.resctrl.Dir, "gold")); err != nil {
 				t.Fatal(err)
 			}
-			b := shell(t, t.TempDir(), "sleep 1000", withRdt(&tt.r))
+			b := scripted(t, t.TempDir(), "sleep 1000", withRdt(&tt.r))
 			sb, err := store.Create(t.Context(), "one", b, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -104,7 +104,7 @@ func TestIntelRdt(t *testing.T) {
 
 func TestIntelRdtUpdateExecStats(t *testing.T) {
 	store := rdtStore(t)
-	b := shell(t, t.TempDir(), "sleep 1000", withRdt(&specs.LinuxIntelRdt{L3CacheSchema: "L3:0=f", EnableMonitoring: true}))
+	b := scripted(t, t.TempDir(), "sleep 1000", withRdt(&specs.LinuxIntelRdt{L3CacheSchema: "L3:0=f", EnableMonitoring: true}))
 	sb, err := store.Run(t.Context(), "one", b, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -243,7 +243,7 @@ func TestIntelRdtFails(t *testing.T) {
 			}
 			store.tamper = tt.tamper
 			before := lookAtHost(t, store.root)
-			_, err := store.Run(t.Context(), "one", shell(t, t.TempDir(), "sleep 1000", withRdt(&tt.r)), nil)
+			_, err := store.Run(t.Context(), "one", scripted(t, t.TempDir(), "sleep 1000", withRdt(&tt.r)), nil)
 			if err == nil || !strings.HasPrefix(err.Error(), tt.want) || tt.is != nil && !errors.Is(err, tt.is) {
 				t.Errorf("%v, want %s", err, tt.want)
 			}

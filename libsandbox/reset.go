@@ -519,6 +519,7 @@ func (r *resetting) end() (*os.File, error) {
 			return held, fmt.Errorf("kill init: %w", err)
 		}
 	}
+	r.made.reapExecs() // init does not end before them
 	if r.status == StatePaused {
 		if err := r.cgroup.Thaw(); err != nil {
 			return held, err

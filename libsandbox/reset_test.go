@@ -141,7 +141,7 @@ func noLayers(t *testing.T, dir string) {
 func sleeping(t *testing.T, edit func(*specs.Spec)) *spec.Bundle {
 	t.Helper()
 	dir := t.TempDir()
-	b := shell(t, dir, "", func(s *specs.Spec) {
+	b := scripted(t, dir, "", func(s *specs.Spec) {
 		s.Process.Args = []string{"busybox", "sleep", "1000"}
 		s.Root.Readonly = false
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs"})
@@ -701,7 +701,7 @@ func TestResetRaces(t *testing.T) {
 
 // expectedInRace is what a command may say that met another.
 func expectedInRace(err error) bool {
-	for _, kind := range []error{ErrNotRunning, ErrPaused, ErrNotPaused, errBusy} {
+	for _, kind := range []error{ErrNotRunning, ErrPaused, ErrNotPaused, errBusy, errExecDied} {
 		if errors.Is(err, kind) {
 			return true
 		}

@@ -14,6 +14,7 @@ import (
 	"adl.run/adl-runtime/libsandbox/cgroup"
 	"adl.run/adl-runtime/libsandbox/internal/engine"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/libsandbox/shell"
 	"adl.run/adl-runtime/spec"
 )
 
@@ -78,6 +79,8 @@ type initRecord struct {
 	// Files are the descriptors that init was given, for the next init; nil without a
 	// layer.
 	Files []fileID `json:"files"`
+	// Resets counts those that this init has lived through.
+	Resets int `json:"resets"`
 	// Namespaces are the inodes of those that init was given, in the order of
 	// recordedNamespaces; nil without a layer.
 	Namespaces []uint64 `json:"namespaces"`
@@ -138,6 +141,11 @@ type Sandbox struct {
 	renewing chan struct{}
 	// killed says that all of the container's processes have been killed.
 	killed bool
+	// sessions are those that Shell has made, shell the one that Run uses, and running how
+	// many calls of Run there are.
+	sessions map[*shell.Session]struct{}
+	shell    *shell.Session
+	running  int
 	// ended is open while watchTime runs; nil otherwise.
 	ended chan struct{}
 

@@ -15,7 +15,7 @@ import (
 )
 
 func TestConcurrentCreate(t *testing.T) {
-	b := shell(t, t.TempDir(), "sleep 100", nil)
+	b := scripted(t, t.TempDir(), "sleep 100", nil)
 	store := &Store{root: filepath.Join(t.TempDir(), "made/on/demand")}
 	before := lookAtHost(t, store.root)
 	var wg sync.WaitGroup
@@ -52,7 +52,7 @@ func TestConcurrentCreate(t *testing.T) {
 // Whatever order a start and a delete come in, the container is gone in the end.
 func TestDeleteDuringStart(t *testing.T) {
 	dir := t.TempDir()
-	b := shell(t, dir, "sleep 100", func(s *specs.Spec) {
+	b := scripted(t, dir, "sleep 100", func(s *specs.Spec) {
 		s.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/bin/sleep", Args: []string{"sleep", "0.3"}}}}
 	})
 	store := &Store{root: t.TempDir()}
@@ -192,7 +192,7 @@ func TestEntriesThatAreNoDirectories(t *testing.T) {
 }
 
 func TestIDs(t *testing.T) {
-	b := shell(t, t.TempDir(), "true", nil)
+	b := scripted(t, t.TempDir(), "true", nil)
 	store := &Store{root: t.TempDir()}
 	for id, want := range map[string]struct {
 		kind error

@@ -85,7 +85,7 @@ func TestUpdateIsStored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sb, err := store.Create(t.Context(), "updated", shell(t, t.TempDir(), "sleep 1000", nil), nil)
+	sb, err := store.Create(t.Context(), "updated", scripted(t, t.TempDir(), "sleep 1000", nil), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,7 +93,7 @@ func TestEachOpOfAUserNamespaceFails(t *testing.T) {
 // A helper that is killed says nothing, and its parent must not go on.
 func TestKilledHelper(t *testing.T) {
 	dir := t.TempDir()
-	b := shell(t, dir, "true", withUser)
+	b := scripted(t, dir, "true", withUser)
 	give(t, b.Rootfs())
 	store := &Store{root: t.TempDir()}
 	before := lookAtHost(t, store.root)
@@ -112,7 +112,7 @@ func TestKilledHelper(t *testing.T) {
 func TestMadeForAUserNamespace(t *testing.T) {
 	dir := t.TempDir()
 	script := `stat -c '%u:%g %a %n' /real/deep /dangle/. /skel/sub /skel/sub/file /skel/host; echo 3 > /dangle/new`
-	b := shell(t, dir, script, func(s *specs.Spec) {
+	b := scripted(t, dir, script, func(s *specs.Spec) {
 		withUser(s)
 		s.Root.Readonly = false
 		s.Mounts = append(s.Mounts,

@@ -111,6 +111,9 @@ type Hierarchy struct {
 type Options struct {
 	// ExtraFiles is the number of descriptors from 3 on that the process keeps.
 	ExtraFiles int
+	// FileAt, if it is not 0, is the number that the process has the last of ExtraFiles
+	// under instead; it is above 3+ExtraFiles.
+	FileAt int
 	// Subreaper makes the process the parent of its descendants whose parent has ended
 	// (PR_SET_CHILD_SUBREAPER).
 	Subreaper bool

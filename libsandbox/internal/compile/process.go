@@ -73,6 +73,11 @@ func (c *compiler) lastSteps(p *specs.Process) {
 	// process.
 	c.Note("process")
 	c.Emit(unix.SYS_CLOSE_RANGE, program.Num(3+c.opts.ExtraFiles), program.Num(^uint32(0)), program.Num(unix.CLOSE_RANGE_CLOEXEC))
+	if at := c.opts.FileAt; at > 0 {
+		last := 3 + c.opts.ExtraFiles - 1
+		c.Emit(unix.SYS_DUP3, program.Num(last), program.Num(at), program.Num(0))
+		c.Emit(unix.SYS_CLOSE, program.Num(last))
+	}
 	c.listenedFilter()
 	early := c.seen() && c.filterCaps(p) != 0
 	if early {
