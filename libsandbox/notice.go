@@ -22,17 +22,21 @@ func (e errNoticed) Error() string { return "in use: " + e.why }
 
 // mountTree is what a container has mounted.
 type mountTree struct {
-	root  kernel.Mount
-	info  *unix.Statx_t   // of the root directory
-	same  map[uint64]bool // ids of the mounts that show the root's file system
-	below []string        // mount points of the mounts on the root
+	root kernel.Mount
+	info *unix.Statx_t   // of the root directory
+	all  map[uint64]bool // ids of the mounts
+	same map[uint64]bool // those that show the root's file system
+	// alone says that nobody has another mount of the root's file system, by all that the
+	// processes could reach one through: then it is enough to look for writers on this one.
+	alone bool
+	below []string // mount points of the mounts on the root
 }
 
 // readTree reads the mounts of a container that stands still, and refuses with
 // errNoticed what cannot be shown on another root: mounts that others see come and go,
 // and those that cover others.
 func readTree(pid int, root *os.File) (*mountTree, error) {
-	t := &mountTree{same: make(map[uint64]bool)}
+	t := &mountTree{all: make(map[uint64]bool), same: make(map[uint64]bool), alone: true}
 	var err error
 	if t.info, err = kernel.Statx(int(root.Fd()), ""); err != nil {
 		return nil, fmt.Errorf("root directory: %w", err)
@@ -53,8 +57,12 @@ func readTree(pid int, root *os.File) (*mountTree, error) {
 		return nil, errNoticed{"mounts on the root propagate to others"}
 	}
 	for _, m := range mounts {
+		t.all[m.ID] = true
 		if m.Dev == t.root.Dev {
 			t.same[m.ID] = true
+		}
+		if m.Type() == "nsfs" {
+			t.alone = false
 		}
 		switch {
 		case m.Parent != t.root.ID || m.ID == t.root.ID:
@@ -70,14 +78,24 @@ func readTree(pid int, root *os.File) (*mountTree, error) {
 			return nil, errNoticed{m.Point + " has two mounts"}
 		}
 	}
+	t.alone = t.alone && len(t.same) == 1
 	return t, nil
 }
 
 // unnoticed returns errNoticed where one of the processes, which stand still, would
 // notice another mount in place of the root.
 func (t *mountTree) unnoticed(pids []int) error {
-	for _, pid := range pids {
+	var first unix.Stat_t
+	for i, pid := range pids {
 		proc := "/proc/" + strconv.Itoa(pid)
+		var ns unix.Stat_t
+		if err := unix.Stat(proc+"/ns/mnt", &ns); err != nil {
+			return fmt.Errorf("process %d: mount namespace: %w", pid, err)
+		}
+		if i == 0 {
+			first = ns
+		}
+		t.alone = t.alone && ns.Ino == first.Ino
 		for _, link := range []string{"root", "cwd"} {
 			if err := t.atRoot(proc+"/"+link, link); err != nil {
 				return fmt.Errorf("process %d: %w", pid, err)
@@ -123,12 +141,22 @@ func (t *mountTree) noFiles(proc string) error {
 			switch {
 			case key == "mnt_id" && t.same[id]:
 				return errNoticed{"descriptor " + n.Name() + " is open on the layer"}
+			case key == "mnt_id" && !t.all[id] && leadsToMounts(proc+"/fd/"+n.Name()):
+				t.alone = false
 			case strings.HasPrefix(key, "inotify") || strings.HasPrefix(key, "fanotify"):
 				return errNoticed{"descriptor " + n.Name() + " watches files"}
 			}
 		}
 	}
 	return nil
+}
+
+// leadsToMounts says whether an open file on none of the container's mounts may be on
+// another mount of the layer, or be a mount namespace that has one.
+func leadsToMounts(fd string) bool {
+	var fs unix.Statfs_t
+	err := unix.Statfs(fd, &fs)
+	return err != nil || fs.Type == unix.OVERLAYFS_SUPER_MAGIC || fs.Type == unix.NSFS_MAGIC
 }
 
 // noMappings refuses shared mappings of files, which may be of the layer.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"adl.run/adl-runtime/libsandbox/internal/compile"
 	"adl.run/adl-runtime/libsandbox/internal/program"
 	"adl.run/adl-runtime/libsandbox/layer"
 	"adl.run/adl-runtime/spec"
@@ -788,6 +789,53 @@ func TestSnapshotNoticed(t *testing.T) {
 			if got := l.sh("cat /open; ls / | busybox grep later" + " || true"); got != "1" {
 				t.Errorf("the snapshot has %q", got)
 			}
+			l.gone()
+		})
+	}
+}
+
+// TestSnapshotWriter: who writes to the layer by another way than the container's
+// processes and its mount namespace is found, too, and can go on afterwards.
+func TestSnapshotWriter(t *testing.T) {
+	for name, write := range map[string]func(t *testing.T, l *layered){
+		"host": func(t *testing.T, l *layered) {
+			f, err := os.OpenFile(fmt.Sprintf("/proc/%d/root/open", l.Pid()), os.O_WRONLY|os.O_CREATE, 0o644)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { f.Close() })
+		},
+		"mount namespace": func(t *testing.T, l *layered) {
+			p, err := l.Process()
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Args = []string{"/bin/busybox", "unshare", "-m", "/bin/sh", "-c", "exec 3>/open; exec busybox sleep 1000"}
+			p.Terminal, p.Cwd, p.User = false, "/", specs.User{}
+			caps := []string{"CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"}
+			p.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
+			if _, err := l.Exec(t.Context(), p, nil); err != nil {
+				t.Fatal(err)
+			}
+			for end := time.Now().Add(5 * time.Second); !strings.Contains(l.sh("ls /"), "open"); time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatal("the process does not write")
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := runLayered(t, &Store{root: t.TempDir()}, "w", sleeping(t, nil), nil)
+			write(t, l)
+			s, err := l.Snapshot(t.Context(), "x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := map[string]string{"host": compile.WrittenTo, "mount namespace": "its root is not the container's root directory"}
+			if s.Method != ByCopy || s.Why != want[name] {
+				t.Errorf("%+v", s)
+			}
+			l.sh("echo > /later; ls /open")
 			l.gone()
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -291,10 +292,11 @@ func (k *keeping) byReference(ctx context.Context, tree *mountTree) (err error) 
 			_ = unix.Unlink(k.entry.join(nextFile))
 		}
 	}()
-	if tree != nil {
+	if tree != nil && !tree.alone {
+		// This takes longer the more files the kernel has in mind of the layer.
 		if err := setReadOnly(k.root, true); err != nil {
 			if err == unix.EBUSY {
-				return errNoticed{"a file is open for writing on the layer"}
+				return errNoticed{compile.WrittenTo}
 			}
 			return fmt.Errorf("remount the layer: %w", err)
 		}
@@ -324,6 +326,9 @@ func (k *keeping) byReference(ctx context.Context, tree *mountTree) (err error) 
 		if ferr := r.forget(); ferr != nil || ctx.Err() != nil {
 			return errors.Join(err, ferr)
 		}
+		if strings.Contains(err.Error(), compile.WrittenTo) {
+			return errNoticed{compile.WrittenTo}
+		}
 		return errNoticed{"the root filesystem could not be exchanged: " + err.Error()}
 	}
 	_ = unix.Unlink(k.entry.join(nextFile))
@@ -349,7 +354,7 @@ func (k *keeping) restack(ctx context.Context, tree *mountTree) error {
 		return err
 	}
 	facts.Root, facts.Layer = r.now.rec.Rootfs, r.c.layerFact()
-	if r.c.init, err = compile.NewRestack(r.spec, facts, tree.below); err != nil {
+	if r.c.init, err = compile.NewRestack(r.spec, facts, tree.below, tree.alone); err != nil {
 		return err
 	}
 	if err := r.c.init.Verify(); err != nil {

@@ -119,9 +119,10 @@ func (c *compiler) newRoot() error {
 
 // NewRestack compiles what a snapshot does to a running container: its root filesystem
 // becomes a mount of Facts.Layer, which has the same content, and everything that is
-// mounted below the old root is below the new one, at the paths in below. FileInit and
-// FileRoot are as in NewReroot.
-func NewRestack(spec *specs.Spec, facts *Facts, below []string) (*Init, error) {
+// mounted below the old root is below the new one, at the paths in below. With settle, the
+// old root is first made read-only: EBUSY means that a file is open for writing on it.
+// FileInit and FileRoot are as in NewReroot.
+func NewRestack(spec *specs.Spec, facts *Facts, below []string, settle bool) (*Init, error) {
 	if !facts.MountSetattr {
 		return nil, errReroot()
 	}
@@ -129,6 +130,11 @@ func NewRestack(spec *specs.Spec, facts *Facts, below []string) (*Init, error) {
 	c.begin("snapshot")
 	c.layerUnattached()
 	c.enterContainer(c.namespaceFlags() & (unix.CLONE_NEWNS | unix.CLONE_NEWUSER))
+	if settle && !spec.Root.Readonly {
+		c.Note("root.path")
+		i := c.setRootReadOnly(true)
+		c.explain(i, unix.EBUSY, WrittenTo)
+	}
 	c.attachRoot()
 	for _, p := range below {
 		c.Note("mount " + p)
@@ -143,6 +149,18 @@ func NewRestack(spec *specs.Spec, facts *Facts, below []string) (*Init, error) {
 	c.readonlyRoot()
 	c.exchange()
 	return c.out, nil
+}
+
+// WrittenTo is what NewRestack says of a layer on which a file is open for writing.
+const WrittenTo = "a file is open for writing on the layer"
+
+// setRootReadOnly changes the mount of the root directory of the container's init.
+func (c *compiler) setRootReadOnly(on bool) int {
+	words := c.Words(unix.MOUNT_ATTR_RDONLY, 0, 0, 0)
+	if !on {
+		words = c.Words(0, unix.MOUNT_ATTR_RDONLY, 0, 0)
+	}
+	return c.Emit(unix.SYS_MOUNT_SETATTR, c.File(FileRoot), c.String(""), program.Num(unix.AT_EMPTY_PATH), words, program.Num(32))
 }
 
 func errReroot() error {
@@ -245,6 +263,9 @@ func NewUnroot(spec *specs.Spec, facts *Facts, pivoted bool) *program.Program {
 	c.Tolerate(i, unix.EAGAIN)
 	c.Emit(unix.SYS_UMOUNT2, c.String("/"), program.Num(unix.MNT_DETACH))
 	c.Bind(&same)
+	if !spec.Root.Readonly {
+		c.setRootReadOnly(false) // as NewRestack has found it
+	}
 	c.finish()
 	return &c.Program
 }

@@ -60,6 +60,13 @@ type Mount struct {
 // one: the name is a component of a path in its line.
 func (m *Mount) Shows(name string) bool { return strings.Contains(m.line, "/"+name+"/") }
 
+// Type is the type of the file system (proc_pid_mountinfo(5)).
+func (m *Mount) Type() string {
+	_, rest, _ := strings.Cut(m.line, " - ")
+	name, _, _ := strings.Cut(rest, " ")
+	return name
+}
+
 // Mounts lists what process pid has mounted, in the order of its mountinfo.
 func Mounts(pid int) ([]Mount, error) {
 	info, err := ReadAll("/proc/" + strconv.Itoa(pid) + "/mountinfo")
