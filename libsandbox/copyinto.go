@@ -249,42 +249,47 @@ func (t *landing) symlink(dir int, name string, m *member) error {
 	return setMtime(fd, m.mtime)
 }
 
-// regular makes a file with content. The source's is read without the rights of do: of a
-// tar stream, by whoever gave it.
+// regular makes a file with content.
 func (t *landing) regular(ctx context.Context, dir int, name string, m *member) error {
-	var src *os.File
-	size := m.size
-	if m.open != nil {
-		var err error
-		if src, size, err = m.open(); err != nil {
-			return kindError{err, errSource}
+	rights := func(f func() error) error {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		defer src.Close()
+		return t.to.do(f)
 	}
-	fd := -1
-	err := t.to.do(func() (err error) { fd, err = t.create(dir, name, m); return err })
+	if m.open == nil {
+		return t.fill(dir, name, m, rights, func(dst *os.File) error { return t.stream(dst, m, rights) })
+	}
+	src, size, err := m.open()
 	if err != nil {
+		return kindError{err, errSource}
+	}
+	defer src.Close()
+	if size > copyPiece {
+		return t.fill(dir, name, m, rights, func(dst *os.File) error { return copyData(dst, src, size, rights) })
+	}
+	return rights(func() error { // once for all
+		plain := func(f func() error) error { return f() }
+		return t.fill(dir, name, m, plain, func(dst *os.File) error { return copyData(dst, src, size, plain) })
+	})
+}
+
+// fill makes a file and has write write its content. The rest is called by rights.
+func (t *landing) fill(dir int, name string, m *member, rights func(func() error) error, write func(*os.File) error) error {
+	fd := -1
+	if err := rights(func() (err error) { fd, err = t.create(dir, name, m); return err }); err != nil {
 		return err
 	}
 	dst := os.NewFile(uintptr(fd), name)
 	defer dst.Close()
-	if src != nil {
-		err = copyData(dst, src, size, func(f func() error) error {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			return t.to.do(f)
-		})
-	} else {
-		err = t.stream(ctx, dst, m.data, size)
-	}
+	err := write(dst)
 	if err == io.EOF {
 		err = errors.New("the source has become shorter meanwhile")
 	}
 	if err != nil {
 		return err
 	}
-	return t.to.do(func() error {
+	return rights(func() error {
 		if err := t.dress(fd, m); err != nil {
 			return err
 		}
@@ -315,30 +320,28 @@ func (t *landing) create(dir int, name string, m *member) (fd int, err error) {
 	return fd, err
 }
 
-// stream copies a tar stream's content. Long runs of zeros become holes.
-func (t *landing) stream(ctx context.Context, dst *os.File, data io.Reader, size int64) error {
+// stream copies a tar stream's content, which is read without rights: by whoever gave it.
+// Long runs of zeros become holes.
+func (t *landing) stream(dst *os.File, m *member, rights func(func() error) error) error {
 	const block = 128 << 10
 	if t.buf == nil {
 		t.buf = make([]byte, 2*block)
 	}
 	buf, zeros := t.buf[:block], t.buf[block:]
-	for done := int64(0); done < size; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := io.ReadFull(data, buf[:min(block, size-done)])
+	for done := int64(0); done < m.size; {
+		n, err := io.ReadFull(m.data, buf[:min(block, m.size-done)])
 		if err != nil {
 			return kindError{fmt.Errorf("tar stream: %w", err), errSource}
 		}
 		if n < block || string(buf) != string(zeros) {
-			err = t.to.do(func() error { _, err := dst.WriteAt(buf[:n], done); return err })
+			err = rights(func() error { _, err := dst.WriteAt(buf[:n], done); return err })
 		}
 		if err != nil {
 			return err
 		}
 		done += int64(n)
 	}
-	return t.to.do(func() error { return dst.Truncate(size) })
+	return rights(func() error { return dst.Truncate(m.size) })
 }
 
 // dress gives a file or directory what a member says of it, but for its time. The order

@@ -304,15 +304,7 @@ func TestFilesAfterReset(t *testing.T) {
 // TestFilesOfAUserNamespace: owners are what the container sees, also where only its
 // users can have files.
 func TestFilesOfAUserNamespace(t *testing.T) {
-	b := sleeping(t, withUser)
-	give(t, b.Rootfs())
-	store := &Store{root: t.TempDir()}
-	sb, err := store.Run(t.Context(), "u", b, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = store.ForceDelete(context.Background(), "u"); reapChildren() }()
-	l := &layered{Sandbox: sb, t: t}
+	l := filesInUser(t, nil)
 	for _, dir := range []string{"/", "/tmp/"} { // the second is a tmpfs of the namespace
 		l.write(dir+"new", "a", nil)
 		l.write(dir+"d/own", "b", &WriteOptions{Owner: &Owner{7, 8}, Parents: true})
