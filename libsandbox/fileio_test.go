@@ -20,11 +20,28 @@ import (
 	"adl.run/adl-runtime/spec"
 )
 
-// filesIn runs a container to copy files in and out of. At its end nothing may be left
-// of it or of the copies.
+// filesIn runs a container to copy files in and out.
 func filesIn(t *testing.T, edit func(*specs.Spec)) *layered {
 	t.Helper()
-	b := sleeping(t, edit)
+	return runForFiles(t, sleeping(t, edit))
+}
+
+// filesInUser is filesIn with a user namespace.
+func filesInUser(t *testing.T, edit func(*specs.Spec)) *layered {
+	t.Helper()
+	b := sleeping(t, func(s *specs.Spec) {
+		withUser(s)
+		if edit != nil {
+			edit(s)
+		}
+	})
+	give(t, b.Rootfs())
+	return runForFiles(t, b)
+}
+
+// runForFiles runs the bundle. At the test's end nothing may be left of it or of copies.
+func runForFiles(t *testing.T, b *spec.Bundle) *layered {
+	t.Helper()
 	store := &Store{root: t.TempDir()}
 	// Not those of other tests, which the garbage collector may close meanwhile.
 	look := func() (h host, fds int) {
