@@ -201,6 +201,9 @@ func TestCowRefused(t *testing.T) {
 		if err == nil || err.Error() != c.want {
 			t.Errorf("got  %v\nwant %s", err, c.want)
 		}
+		if err := EmptyTrash(t.Context(), layers); err != nil {
+			t.Error(err)
+		}
 		noLayers(t, layers)
 	}
 }

@@ -157,7 +157,7 @@ func TestTreeSearch(t *testing.T) {
 
 // sleeper makes a bundle of busybox that sleeps, and a layer root: a tmpfs, as the
 // temporary directory may be on an overlay, which takes no layers.
-func sleeper(t *testing.T) (b *spec.Bundle, layers string) {
+func sleeper(t *testing.T, applets ...string) (b *spec.Bundle, layers string) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: makes containers")
 	}
@@ -172,7 +172,7 @@ func sleeper(t *testing.T) (b *spec.Bundle, layers string) {
 	s.Root.Readonly = false
 	raw, err := json.Marshal(s)
 	err = errors.Join(err, os.MkdirAll(bin, 0o755), os.WriteFile(filepath.Join(dir, "config.json"), raw, 0o644))
-	for _, name := range []string{"sh", "cat", "tee", "sleep"} {
+	for _, name := range append(applets, "sh", "cat", "tee", "sleep") {
 		err = errors.Join(err, os.WriteFile(filepath.Join(bin, name), busybox, 0o755))
 	}
 	layers = filepath.Join(dir, "layers")

@@ -216,6 +216,9 @@ func TestNewErrors(t *testing.T) {
 			t.Errorf("got  %v\nwant sandbox: %s", err, c.want)
 		}
 	}
+	if err := EmptyTrash(t.Context(), base.Layer.Root); err != nil {
+		t.Error(err)
+	}
 	noLayers(t, base.Layer.Root)
 }
 

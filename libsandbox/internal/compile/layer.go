@@ -76,6 +76,8 @@ func (c *compiler) mountLayer(m *specs.Mount, dst program.Slot) {
 			for _, dir := range splitLower(value) {
 				c.fsconfig(unix.FSCONFIG_SET_STRING, "lowerdir+", c.layerDir(dir))
 			}
+		case key == "lowerdir" && len(value) >= maxParameter:
+			c.fsconfig(unix.FSCONFIG_SET_STRING, key, c.shortLowers(splitLower(value)))
 		case key == "upperdir" || key == "workdir":
 			c.fsconfig(unix.FSCONFIG_SET_STRING, key, c.layerDir(unescape(value)))
 		default:
@@ -90,14 +92,24 @@ func (c *compiler) mountLayer(m *specs.Mount, dst program.Slot) {
 	}
 }
 
+// shortLowers is a list of lower directories by their descriptors, which a parameter has
+// room for where there are not more than a dozen.
+func (c *compiler) shortLowers(dirs []string) string {
+	names := make([]string, len(dirs))
+	for i, dir := range dirs {
+		c.EmitTo(c.t, unix.SYS_OPENAT, program.Num(unix.AT_FDCWD), c.String(dir), program.Num(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC))
+		names[i] = "/proc/self/fd/" + strconv.Itoa(c.hold(c.t))
+	}
+	return strings.Join(names, ":")
+}
+
 // layerDir returns a name of dir that a parameter has room for and that has no character
 // with a meaning of its own there.
 func (c *compiler) layerDir(dir string) string {
 	if len(dir) < maxParameter && !strings.ContainsAny(dir, `\,:`) {
 		return dir
 	}
-	c.EmitTo(c.t, unix.SYS_OPENAT, program.Num(unix.AT_FDCWD), c.String(dir), program.Num(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC))
-	return "/proc/self/fd/" + strconv.Itoa(c.hold(c.t))
+	return c.shortLowers([]string{dir})
 }
 
 // layerByData mounts the overlay on root.path by mount(2), which has a page for all
