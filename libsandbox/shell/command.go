@@ -23,11 +23,14 @@ func (s *Session) Run(ctx context.Context, c *Command) (*Result, error) {
 		return nil, err
 	}
 	defer s.unlock()
-	r.out = sink{fd: s.out, w: c.Stdout, kept: capture{limit: s.o.Limit}}
+	r.out = sink{fd: s.stdout(), w: c.Stdout, kept: capture{limit: s.o.Limit}}
 	r.err = sink{fd: s.err, w: c.Stderr, kept: capture{limit: s.o.Limit}}
 	res, err := r.end(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if s.o.Terminal && !r.died {
+		r.settleTerminal()
 	}
 	r.out.read(-1, s.scratch)
 	r.err.read(-1, s.scratch)
@@ -35,6 +38,14 @@ func (s *Session) Run(ctx context.Context, c *Command) (*Result, error) {
 	res.Stderr, res.DroppedStderr = r.err.result()
 	res.Job = s.keepOutputs(r)
 	return res, r.stopped
+}
+
+// stdout is what a command's stdout is read from.
+func (s *Session) stdout() int {
+	if s.o.Terminal {
+		return s.tty.fd
+	}
+	return s.out
 }
 
 // result is what was kept of an output, and how much was not.
@@ -76,7 +87,11 @@ func (r *run) send(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t := text(s.line[:0]).status(s.last).eval(r.c, stdin, within+outName, within+errName).str("\n")
+	stdout, stderr := within+outName, within+errName
+	if s.o.Terminal {
+		stdout, stderr = "/dev/tty", ""
+	}
+	t := text(s.line[:0]).status(s.last).eval(r.c, stdin, stdout, stderr).str("\n")
 	t = t.record(r.seq, "")
 	if s.mayExport(r.c.Text) {
 		t = t.dump(r.seq)
@@ -137,7 +152,7 @@ func (s *Session) statusFile() error {
 func (r *run) stdin() (string, error) {
 	s, c := r.s, r.c
 	if c.Input == nil && c.Stdin == nil {
-		if s.o.Terminal {
+		if s.o.Terminal && !r.quiet {
 			return "/dev/tty", nil
 		}
 		return s.shell.null, nil
@@ -292,7 +307,7 @@ func (s *Session) Begin(ctx context.Context, c *Command) (*Execution, error) {
 		return nil, err
 	}
 	r.external = true
-	return &Execution{Stdout: s.out, Stderr: s.err, r: r}, nil
+	return &Execution{Stdout: s.stdout(), Stderr: s.err, r: r}, nil
 }
 
 // Wait waits for the command's end; it is called once. At its return the pipes hold all
@@ -312,26 +327,4 @@ func (x *Execution) End() int {
 	s := x.r.s
 	defer s.unlock()
 	return s.keepOutputs(x.r)
-}
-
-// Write types on the terminal of a session that has one.
-func (s *Session) Write(p []byte) (int, error) {
-	console, err := s.console()
-	if err != nil {
-		return 0, err
-	}
-	return console.Write(p)
-}
-
-// Resize sets the size of the session's terminal.
-func (s *Session) Resize(rows, columns int) error {
-	console, err := s.console()
-	if err != nil {
-		return err
-	}
-	size := unix.Winsize{Row: uint16(rows), Col: uint16(columns)}
-	if err := unix.IoctlSetWinsize(int(console.Fd()), unix.TIOCSWINSZ, &size); err != nil {
-		return fmt.Errorf("resize: %w", err)
-	}
-	return nil
 }

@@ -147,7 +147,7 @@ func (s *Session) startJob(ctx context.Context, j *Job, c *Command) (err error) 
 	}
 	plain := *c
 	plain.Isolated, plain.Timeout = true, 0
-	r := &run{s: s, c: &plain}
+	r := &run{s: s, c: &plain, quiet: true} // no terminal, either
 	res := &Result{}
 	s.seq++
 	r.seq = s.seq

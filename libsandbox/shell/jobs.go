@@ -1,7 +1,6 @@
 package shell
 
 import (
-	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -285,5 +284,3 @@ func (s *Session) Job(number int) *Job {
 	defer s.jobs.mu.Unlock()
 	return s.jobs.find(number)
 }
-
-var errNoTerminal = errors.New("the session has no terminal")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -72,11 +73,16 @@ func pids(list []byte) (all []int) {
 	return all
 }
 
-// below returns the processes below some, those included, parents first.
+// below returns the processes below some, those included: parents first, so that a
+// subshell is sent SIGINT before what it waits for, and the youngest child first, so that
+// the last of a pipeline does not see the one before it end.
 func below(roots []int) []int {
-	all := append([]int(nil), roots...)
+	all := slices.Clone(roots)
+	slices.Reverse(all)
 	for i := 0; i < len(all); i++ {
-		all = append(all, childrenOf(all[i])...)
+		children := childrenOf(all[i])
+		slices.Reverse(children)
+		all = append(all, children...)
 	}
 	return all
 }
@@ -143,33 +149,41 @@ func holds(pid int, files ...file) bool {
 	return false
 }
 
+// signalAll sends a signal to processes, those that are gone left out.
 func signalAll(all []int, sig unix.Signal) {
 	for _, pid := range all {
 		_ = unix.Kill(pid, sig)
 	}
 }
 
-// interrupt does to the command what ^C does, and kills what does not end by that the
-// next time. A shell goes on with the next command of a list when a program is killed;
-// only when it sees it die of SIGINT, and has received one itself, it gives the list up.
+// interrupt does to the command what ^C does, and kills what has not ended by that the
+// last time. A shell goes on with the next command of a list, or of a loop, when a program
+// is killed; only when it sees it die of SIGINT, and has received one itself, it gives the
+// list up. So what is new is sent SIGINT, but every fourth time all is killed: a fork bomb
+// is always new.
 func (r *run) interrupt() {
 	s := r.s
 	r.rounds++
-	if r.rounds > 1 {
+	if r.rounds%4 == 0 {
 		s.strike()
 	}
-	_ = unix.Kill(s.shell.Pid, unix.SIGCONT)
-	_ = unix.Kill(s.shell.Pid, unix.SIGINT)
-	if r.rounds > 1 {
-		return
-	}
 	all := below(s.victims())
-	signalAll(all, unix.SIGINT)
+	var old, fresh []int
 	for _, pid := range all {
-		if id, err := kernel.Identify(pid); err == nil {
+		id, err := kernel.Identify(pid)
+		switch {
+		case err != nil:
+		case slices.Contains(s.struck, id):
+			old = append(old, pid)
+		default:
 			s.struck = append(s.struck, id)
+			fresh = append(fresh, pid)
 		}
 	}
+	s.shell.signal(unix.SIGCONT)
+	s.shell.signal(unix.SIGINT)
+	signalAll(fresh, unix.SIGINT)
+	signalAll(old, unix.SIGKILL)
 }
 
 // strike kills the command's processes, and says whether there were none.

@@ -21,7 +21,23 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, becomeShell(path))
 		os.Exit(127)
 	}
-	os.Exit(m.Run())
+	before := descriptors()
+	code := m.Run()
+	if after := descriptors(); code == 0 && after > before+2 { // the poller's
+		fmt.Fprintf(os.Stderr, "%d descriptors are left open\n", after-before)
+		code = 1
+	}
+	if left := childrenOf(os.Getpid()); code == 0 && len(left) > 0 {
+		fmt.Fprintf(os.Stderr, "processes are left: %v\n", left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// descriptors is how many this process has open.
+func descriptors() int {
+	fds, _ := os.ReadDir("/proc/self/fd")
+	return len(fds)
 }
 
 // becomeShell does what Process asks for, and executes the arguments.
@@ -50,13 +66,17 @@ func startLocal(_ context.Context, o *StartOptions) (*Process, error) {
 	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
 	p := &Process{}
 	if o.Terminal {
-		if p.Console, err = terminal(cmd); err != nil {
+		if p.Console, err = openTerminal(cmd); err != nil {
 			return nil, err
 		}
 	} else {
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = o.Stdin, o.Stdout, o.Stdout
 	}
-	if err := cmd.Start(); err != nil {
+	err = cmd.Start()
+	if o.Terminal {
+		cmd.Stdin.(*os.File).Close()
+	}
+	if err != nil {
 		return nil, err
 	}
 	p.Pid = cmd.Process.Pid
@@ -164,8 +184,8 @@ func (s *Session) alive(t testing.TB) {
 	}
 }
 
-// terminal gives a command a pseudo terminal, and returns its master.
-func terminal(cmd *exec.Cmd) (*os.File, error) {
+// openTerminal gives a command a pseudo terminal, and returns its master.
+func openTerminal(cmd *exec.Cmd) (*os.File, error) {
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
 		return nil, err

@@ -31,8 +31,10 @@ type process struct {
 	// children is /proc/PID/task/PID/children, cwd the name of /proc/PID/cwd.
 	children int
 	cwd      string
-	fed      bool   // input is a FIFO
-	null     string // what stdin is without input
+	fed      bool // input is a FIFO
+	// restoreEcho has the terminal, if there is one, as it is for commands.
+	restoreEcho func()
+	null        string // what stdin is without input
 }
 
 // shellArgs are the arguments that make a shell interactive, and quiet.
@@ -146,6 +148,9 @@ func (s *Session) launch(ctx context.Context, restore bool) (p *process, err err
 		// have used the file in a way that makes it blocking.
 		err = unix.SetNonblock(int(o.Stdout.Fd()), true)
 	}
+	if s.o.Terminal {
+		err = s.leaveTerminal(p)
+	}
 	return p, errors.Join(err, p.open())
 }
 
@@ -203,6 +208,9 @@ func (p *process) close() (ws unix.WaitStatus) {
 	return ws
 }
 
+// signal sends the shell a signal: by its pidfd, as others may have reaped it.
+func (p *process) signal(sig unix.Signal) { _ = unix.PidfdSendSignal(p.pidfd, sig, nil, 0) }
+
 func closeFD(fd int) {
 	if fd >= 0 {
 		unix.Close(fd)
@@ -235,6 +243,12 @@ func (s *Session) greet(ctx context.Context) error {
 	}
 	if !r.recorded {
 		return fmt.Errorf("it did not run %s%s (is /proc mounted?): %s", within, initName, r.how())
+	}
+	if p.restoreEcho != nil {
+		p.restoreEcho()
+		if err := s.watchTerminal(); err != nil {
+			return err
+		}
 	}
 	p.null = "/dev/null"
 	if !slices.Contains(r.words, "null") {

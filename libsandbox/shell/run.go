@@ -244,7 +244,9 @@ func (r *run) lookAfter(now time.Time) {
 		_ = s.send(r.footer())
 	}
 	r.look = now.Add(r.pause)
-	r.pause = min(2*r.pause, lastLook)
+	if !r.ending || r.rounds%2 == 0 {
+		r.pause = min(2*r.pause, lastLook)
+	}
 }
 
 // footer is a record on a line of its own: dash and ash leave a script that an error has
@@ -262,7 +264,7 @@ func (r *run) abandon() {
 	if r.ending && !r.quiet {
 		r.s.strike()
 	}
-	_ = unix.PidfdSendSignal(r.s.shell.pidfd, unix.SIGKILL, nil, 0)
+	r.s.shell.signal(unix.SIGKILL)
 	_, _ = kernel.WaitExit(r.s.shell.pidfd, -1)
 	r.died = true
 }

@@ -55,6 +55,7 @@ type Session struct {
 	broken     error // why no command can be run any more
 	line       []byte
 
+	tty    terminal
 	closed atomic.Bool
 	pid    atomic.Int64
 	jobs   jobs
@@ -78,7 +79,7 @@ func New(o *Options) (*Session, error) {
 		out: -1, err: -1, record: -1, epoll: -1, epollAll: -1, wake: -1,
 		scripts: [2]script{newScript("a"), newScript("b")},
 	}
-	s.exports.fd = -1
+	s.exports.fd, s.tty.fd = -1, -1
 	s.env, s.envValue = startEnv(o.Env)
 	s.dir = directory{o.Dir, int(o.Dir.Fd())}
 	s.o.defaults()
@@ -163,6 +164,15 @@ func (s *Session) watch(fd int, tag int32, events uint32) error {
 	return nil
 }
 
+// watchTerminal has the terminal watched, which is in place of the FIFO of stdout.
+func (s *Session) watchTerminal() error {
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET&0xffffffff, Fd: tagOut}
+	if err := unix.EpollCtl(s.epollAll, unix.EPOLL_CTL_ADD, s.tty.fd, &ev); err != nil {
+		return fmt.Errorf("epoll: %w", err)
+	}
+	return nil
+}
+
 // reopen gives a session a new FIFO for one that a job has.
 func (s *Session) reopen(fd *int, name string, tag int32) error {
 	// The job watches the old one from now on.
@@ -230,6 +240,13 @@ func (s *Session) ready(ctx context.Context) error {
 // bury reaps a shell that has ended, or kills it. forget: its state is not to be restored.
 func (s *Session) bury(forget bool) unix.WaitStatus {
 	s.pid.Store(0)
+	// Closing is not enough while a process that is just being forked has a copy.
+	_ = unix.EpollCtl(s.epoll, unix.EPOLL_CTL_DEL, s.shell.pidfd, nil)
+	_ = unix.EpollCtl(s.epollAll, unix.EPOLL_CTL_DEL, s.shell.pidfd, nil)
+	if s.tty.fd >= 0 {
+		_ = unix.EpollCtl(s.epollAll, unix.EPOLL_CTL_DEL, s.tty.fd, nil)
+		s.tty.set(-1)
+	}
 	s.exports.drain()
 	ws := s.shell.close()
 	s.shell, s.dead, s.last = nil, !forget, 0
