@@ -19,7 +19,8 @@ import (
 
 // ahead is the layer for the next reset. The zero value is none.
 type ahead struct {
-	mount  *os.File // of an overlay, named by its key
+	layer  *layer.Layer
+	mount  *os.File // of an overlay; nil for another
 	filled *filled  // nil where nothing is mounted on it
 }
 
@@ -42,7 +43,7 @@ func (sb *Sandbox) takeAhead(key string) ahead {
 	defer sb.mu.Unlock()
 	a := sb.ahead
 	sb.ahead = ahead{}
-	if a.mount != nil && a.mount.Name() != key {
+	if a.layer != nil && a.layer.Key() != key {
 		a.close()
 	}
 	return a
@@ -77,13 +78,14 @@ func (r *resetting) makeAhead() (err error) {
 	if r.root, err = r.now.rec.Layer.open(); err != nil {
 		return err
 	}
-	l, err := r.root.Load(r.now.rec.current())
+	l, err := r.load(r.now.rec.current())
 	if err != nil {
 		return err
 	}
 	if r.next, err = l.Next(r.now.rec.Layer.Parents); err != nil {
 		return err
 	}
+	r.ahead.layer = r.next
 	if err := replaceFile(r.entry.join(spareFile), []byte(r.next.Key())); err != nil {
 		return err
 	}

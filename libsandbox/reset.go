@@ -221,7 +221,7 @@ func (r *resetting) interrupted() error {
 // nextLayer makes the layer for the container to go on. Its key is written down before
 // anything depends on it.
 func (r *resetting) nextLayer(parents []string) error {
-	l, err := r.root.Load(r.old)
+	l, err := r.load(r.old)
 	if err != nil {
 		return err
 	}
@@ -248,21 +248,49 @@ func (r *resetting) nextLayer(parents []string) error {
 	return nil
 }
 
+// load returns a layer, without a look at the disk if it is the one that the last reset by
+// the same Sandbox has made.
+func (r *resetting) load(key string) (*layer.Layer, error) {
+	r.made.mu.Lock()
+	on := r.made.on
+	r.made.mu.Unlock()
+	if on != nil && on.Key() == key {
+		return on, nil
+	}
+	return r.root.Load(key)
+}
+
+// drop gives up a layer that the container is not on any more.
+func (r *resetting) drop(key string) error {
+	r.made.mu.Lock()
+	on := r.made.on
+	r.made.mu.Unlock()
+	if on != nil && on.Key() == key {
+		if err := on.Discard(); !errors.Is(err, layer.ErrInUse) { // which it is where it was committed since
+			return gone(err)
+		}
+	}
+	return dropLayer(r.root, key)
+}
+
 // spare is the layer that was made ahead, if it is what Next would make.
 func (r *resetting) spare(l *layer.Layer, key string, parents []string) *layer.Layer {
-	s, err := r.root.Load(key)
-	if err != nil || !slices.Equal(s.Meta().Parents, parents) || !slices.Equal(s.Meta().Lowers, l.Meta().Lowers) || s.CheckLowers() != nil {
-		return nil
+	r.ahead = r.made.takeAhead(key)
+	s := r.ahead.layer
+	if s == nil {
+		var err error
+		if s, err = r.root.Load(key); err != nil {
+			return nil
+		}
 	}
+	ok := slices.Equal(s.Meta().Parents, parents) && slices.Equal(s.Meta().Lowers, l.Meta().Lowers) && s.CheckLowers() == nil
 	if l.Meta().Driver == layer.Overlay {
 		// Its work directory has been used, so it cannot be mounted a second time.
-		if r.ahead = r.made.takeAhead(key); r.ahead.mount == nil {
-			return nil
-		}
-		if r.ahead.filled != nil && !r.fits(r.ahead.filled) {
-			r.ahead.close()
-			return nil
-		}
+		ok = ok && r.ahead.mount != nil && (r.ahead.filled == nil || r.fits(r.ahead.filled))
+	}
+	if !ok {
+		r.ahead.close()
+		return nil
 	}
 	return s
 }
@@ -307,7 +335,7 @@ func (r *resetting) publish() {
 	_ = unix.Unlink(r.entry.join(resetFile))
 	var errs []error
 	for _, key := range r.stale {
-		errs = append(errs, dropLayer(r.root, key))
+		errs = append(errs, r.drop(key))
 	}
 	if err := errors.Join(errs...); err != nil {
 		slog.Warn("reset: " + err.Error() + "; gc will try again")
@@ -316,7 +344,7 @@ func (r *resetting) publish() {
 	}
 	sb := r.made
 	sb.mu.Lock()
-	sb.read, sb.rec, sb.conf = r.now.read, r.now.rec, r.spec
+	sb.read, sb.rec, sb.conf, sb.on = r.now.read, r.now.rec, r.spec, r.next
 	sb.mu.Unlock()
 }
 

@@ -14,6 +14,7 @@ import (
 	"adl.run/adl-runtime/libsandbox/cgroup"
 	"adl.run/adl-runtime/libsandbox/internal/engine"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/libsandbox/layer"
 	"adl.run/adl-runtime/libsandbox/shell"
 	"adl.run/adl-runtime/spec"
 )
@@ -131,7 +132,8 @@ type Sandbox struct {
 	conf  *specs.Spec           // the stored config.json; nil until it is wanted
 	execs map[*Process]struct{} // what Exec has made and is not reaped
 	ids   idMaps                // of an init, for enter
-	ahead ahead                 // the layer for the next reset
+	on    *layer.Layer          // the one that the last reset has made; nil for none
+	ahead ahead                 // the one for the next reset
 	// noFill says that mounts cannot be made ahead, for a reason that compile.CanFill does
 	// not know.
 	noFill bool
