@@ -66,6 +66,7 @@ func (s *Session) begin(ctx context.Context, c *Command) (*run, error) {
 	}
 	r := &run{s: s, c: c, idle: c.IdleTimeout}
 	if err := r.send(ctx); err != nil {
+		r.release()
 		s.unlock()
 		return nil, err
 	}
@@ -197,6 +198,7 @@ func (r *run) release() {
 	if r.stdinName == "" {
 		return
 	}
+	defer func() { r.stdinName = "" }()
 	if r.c.Input == nil {
 		// Where the shell has never opened it, the pump waits for that.
 		if fd, err := unix.Openat(r.s.dir.fd, r.stdinName, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err == nil {

@@ -1,6 +1,7 @@
 package shell
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -78,6 +79,7 @@ func (d *directory) write(name string, data []byte) error {
 	}
 	defer unix.Close(fd)
 	if err := kernel.WriteAll(fd, data); err != nil {
+		d.remove(name)
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil
@@ -118,7 +120,8 @@ func (f *script) set(text []byte) error {
 	for done := 0; done < len(text); {
 		n, err := unix.Pwrite(f.fd, text[done:], int64(done))
 		if err != nil && err != unix.EINTR {
-			return fmt.Errorf("write script: %w", err)
+			f.size = 0
+			return errors.Join(fmt.Errorf("write script: %w", err), unix.Ftruncate(f.fd, 0))
 		}
 		done += max(n, 0)
 	}
