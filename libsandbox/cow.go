@@ -16,14 +16,14 @@ import (
 // container's. A reset gives the mount a fresh one; a snapshot keeps a copy of it.
 const TypeCow = compile.TypeCow
 
-// layerChain is a layer and what it stands on.
-type layerChain struct {
+// LayerChain is a layer by its key, and those that it stands on, top first.
+type LayerChain struct {
 	Key     string   `json:"key"`
 	Parents []string `json:"parents"`
 }
 
 // chain is what a layer that begins as this one stands on.
-func (l *layerChain) chain() []string { return append([]string{l.Key}, l.Parents...) }
+func (l *LayerChain) chain() []string { return append([]string{l.Key}, l.Parents...) }
 
 // cowMounts are the indices of the mounts of type cow.
 func cowMounts(s *specs.Spec) (list []int) {
@@ -67,7 +67,7 @@ func (c *creation) makeVolume(root *layer.Root, conf *layer.Config) error {
 	}
 	c.volumes = append(c.volumes, l)
 	c.undo.add(func() { _ = l.Discard() })
-	rec := layerChain{l.Key(), l.Meta().Parents}
+	rec := LayerChain{l.Key(), l.Meta().Parents}
 	if len(rec.Parents) > 0 {
 		if err := root.Hold(rec.Parents[0], originOf(rec.Key)); err != nil {
 			return err
@@ -173,7 +173,7 @@ func (k *keeping) copyVolumes() error {
 		if err != nil {
 			return fmt.Errorf("cow volume: %w", err)
 		}
-		k.snap.Volumes = append(k.snap.Volumes, layerChain{c.Key(), c.Meta().Parents})
+		k.snap.Volumes = append(k.snap.Volumes, LayerChain{c.Key(), c.Meta().Parents})
 		k.snap.Bytes += stats.Bytes
 		k.snap.Files += stats.Files
 	}

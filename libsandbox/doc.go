@@ -11,6 +11,13 @@
 //	status, err := sb.Wait(ctx)
 //	err = sb.Delete(ctx, nil)
 //
+// [New] makes one without a bundle, from a [Config]: a sandbox for commands, which
+// [Sandbox.Run] runs in a shell that stays, to be reset or deleted afterwards.
+//
+//	sb, err := libsandbox.New(ctx, &libsandbox.Config{Rootfs: "/srv/rootfs"})
+//	result, err := sb.Run(ctx, "make test", nil)
+//	err = sb.Reset(ctx, nil)
+//
 // A program that embeds the package needs no hook in its main function: a
 // container's init is not a copy of the program (see internal/engine).
 //
@@ -23,6 +30,7 @@
 //	ROOT/ID/init.json    written when init is ready
 //	ROOT/ID/config.json  the bundle's, as it was at create
 //	ROOT/ID/start.sock   where a created container waits for its start
+//	ROOT/ID/used         when it was last used, of one with a limit on its idle time
 //
 // An entry is made before anything that it describes and removed after everything
 // else, so whatever a killed process leaves can be removed by name.

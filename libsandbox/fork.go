@@ -125,7 +125,7 @@ func (sb *Sandbox) unchanged() *Snapshot {
 		if !l.Unchanged() {
 			return nil
 		}
-		p := layerChain{l.Meta().Parents[0], l.Meta().Parents[1:]}
+		p := LayerChain{l.Meta().Parents[0], l.Meta().Parents[1:]}
 		if i == 0 {
 			s.Key, s.Parents = p.Key, p.Parents
 		} else {

@@ -84,7 +84,7 @@ type layerRecord struct {
 	// Parents are what the container's first state stands on; see layer.Meta.
 	Parents []string `json:"parents"`
 	// Volumes are the first layers of the mounts of type cow, in the spec's order.
-	Volumes []layerChain `json:"volumes"`
+	Volumes []LayerChain `json:"volumes"`
 	// Reset is what a reset does by default.
 	Reset ResetMode `json:"reset"`
 	// ConsoleSocket and PidFile are as in CreateOptions.

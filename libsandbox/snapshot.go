@@ -54,7 +54,7 @@ type Snapshot struct {
 	Key     string   `json:"key"`
 	Parents []string `json:"parents"`
 	// Volumes are the layers that hold its cow volumes, in the spec's order.
-	Volumes []layerChain `json:"volumes,omitempty"`
+	Volumes []LayerChain `json:"volumes,omitempty"`
 }
 
 // chain is what a layer that begins as the snapshot stands on.
