@@ -19,6 +19,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
 )
 
 // skips collects what is not copied.
@@ -694,4 +696,57 @@ func TestFilesOfOthers(t *testing.T) {
 	if err := copyTo("/dir/free/copy"); err != nil {
 		t.Error(err)
 	}
+}
+
+// FuzzTar unpacks any stream in a directory with symlinks out of it. Nothing is made or
+// changed elsewhere.
+func FuzzTar(f *testing.F) {
+	if os.Getuid() != 0 {
+		f.Skip("needs root: makes files as a container's root")
+	}
+	var stream bytes.Buffer
+	w := tar.NewWriter(&stream)
+	for _, h := range []tar.Header{
+		{Name: "up/x", Typeflag: tar.TypeReg, Size: 3, Mode: 0o644},
+		{Name: "abs/file", Typeflag: tar.TypeLink, Linkname: "up/file"},
+		{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "s", Typeflag: tar.TypeSymlink, Linkname: "../outside"},
+		{Name: "s/file", Typeflag: tar.TypeReg},
+	} {
+		if err := w.WriteHeader(&h); err != nil {
+			f.Fatal(err)
+		}
+		if _, err := w.Write(make([]byte, h.Size)); err != nil {
+			f.Fatal(err)
+		}
+		if err := w.Flush(); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(bytes.Clone(stream.Bytes()))
+	}
+	ids, err := kernel.ReadIDMap(os.Getpid(), "uid_map")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		dir := t.TempDir()
+		in, outside := filepath.Join(dir, "in"), filepath.Join(dir, "outside")
+		if err := errors.Join(os.Mkdir(in, 0o755), os.Mkdir(outside, 0o755), os.WriteFile(outside+"/file", []byte("host"), 0o644),
+			os.Symlink("../outside", in+"/up"), os.Symlink(outside, in+"/abs"), os.Symlink("../outside/file", in+"/file")); err != nil {
+			t.Fatal(err)
+		}
+		before := inventory(t, outside)
+		to := &landing{dst: "/", at: "/", o: &CopyOptions{Skipped: func(string, string) {}}, base: open(t, in)}
+		to.to = &place{root: open(t, dir), entry: -1, sb: &Sandbox{}, uids: ids, gids: ids}
+		defer to.to.close()
+		defer to.close()
+		_ = eachInTar(t.Context(), bytes.NewReader(data), to.o, to.put)
+		_ = to.finish()
+		if d := cmp.Diff(before, inventory(t, outside)); d != "" {
+			t.Errorf("outside (-before +after)\n%s", d)
+		}
+		if names, err := os.ReadDir(dir); err != nil || len(names) != 2 {
+			t.Errorf("beside it: %v, %v", names, err)
+		}
+	})
 }

@@ -336,6 +336,46 @@ func TestFilesOfAUserNamespace(t *testing.T) {
 	}
 }
 
+// TestFilesOfASandbox: files go where the sandbox's processes see them, so what is in its
+// volumes keeps to what those are.
+func TestFilesOfASandbox(t *testing.T) {
+	c := boxed(t)
+	host := map[string]string{}
+	for _, name := range []string{"rw", "ro", "cow"} {
+		host[name] = t.TempDir()
+		if err := os.WriteFile(filepath.Join(host[name], "file"), []byte("host"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		c.Volumes = append(c.Volumes, host[name]+":/"+name+":"+name)
+	}
+	c.WorkingDir = "/work"
+	l := newBox(t, c)
+	for _, name := range []string{"rw", "cow"} {
+		l.write("/"+name+"/file", "changed", nil)
+		l.write("/"+name+"/new", "new", nil)
+	}
+	if err := l.WriteFile("/ro/file", nil, nil); !errors.Is(err, unix.EROFS) {
+		t.Errorf("a read-only volume: %v", err)
+	}
+	l.write("/work/script", "#!/bin/sh\necho it runs", &WriteOptions{Mode: 0o755})
+	if got := l.sh("cat /rw/file /cow/file /cow/new; /work/script"); got != "changedchangednewit runs" {
+		t.Errorf("the sandbox has %q", got)
+	}
+	for name, want := range map[string]string{"rw/file": "changed", "rw/new": "new", "ro/file": "host", "cow/file": "host", "cow/new": ""} {
+		dir, file, _ := strings.Cut(name, "/")
+		if raw, _ := os.ReadFile(filepath.Join(host[dir], file)); string(raw) != want {
+			t.Errorf("%s is %q on the host", name, raw)
+		}
+	}
+	l.reset("")
+	l.reads("/cow/file", "host")
+	l.reads("/rw/file", "changed")
+	if _, err := l.ReadFile("/work/script"); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("after the reset: %v", err)
+	}
+	l.gone()
+}
+
 // TestFilesThatCannotBe: the file system's limits hold and are named.
 func TestFilesThatCannotBe(t *testing.T) {
 	l := filesIn(t, func(s *specs.Spec) {
