@@ -332,7 +332,9 @@ func (sb *Sandbox) park(ctx context.Context) (unpark func()) {
 			sb.mu.Unlock()
 		}
 	}
+	unparkHeld := sb.parkHeld()
 	return func() {
+		unparkHeld()
 		for _, s := range parked {
 			_ = s.Unpark() // the shell has ended, which its next command tells
 		}

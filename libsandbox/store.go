@@ -246,7 +246,7 @@ func (s *Store) ForceDelete(ctx context.Context, id string) error {
 
 // remove removes the directory. The lock is held until the last moment.
 func (e *entry) remove() error {
-	for _, name := range [...]string{stateFile, initFile, configFile, startFile, nextFile, spareFile, resetFile, controlFile, usedFile} {
+	for _, name := range [...]string{stateFile, initFile, configFile, startFile, nextFile, spareFile, resetFile, controlFile, shellFile, usedFile} {
 		_ = unix.Unlinkat(e.fd, name, 0)
 	}
 	if unix.Rmdir(e.path) == nil {

@@ -32,6 +32,11 @@ func flagBool(name, usage string, aliases ...string) cli.Flag {
 	return boolFlag{&cli.BoolFlag{Name: name, Aliases: aliases, Usage: usage, DisableDefaultText: true}, namesOf(name, aliases)}
 }
 
+// flagHidden is a flag that only the program itself uses.
+func flagHidden(name, usage string) cli.Flag {
+	return boolFlag{&cli.BoolFlag{Name: name, Usage: usage, Hidden: true}, namesOf(name, nil)}
+}
+
 func flagString(name, usage string, aliases ...string) cli.Flag {
 	return flagDefault(name, "", usage, aliases...)
 }

@@ -95,6 +95,7 @@ func (a *app) table() []verb {
 		{"reset", a.reset, true},
 		{"resume", a.resume, false},
 		{"run", a.run, true},
+		{"shell", a.shell, false},
 		{"snapshot", a.snapshot, true},
 		{"spec", a.spec, false},
 		{"start", a.start, false},
@@ -159,7 +160,8 @@ func flagsFirst(verb *cli.Command, tail []string) []string {
 			}
 			n = min(flagWidth(verb.Flags, tail[0]), len(tail))
 			flags = append(flags, tail[:n]...)
-		case verb.Name == "ps" || verb.Name == "exec" || verb.Name == "fork" && len(rest) == 2:
+		case verb.Name == "ps" || verb.Name == "exec" || verb.Name == "fork" && len(rest) == 2,
+			verb.Name == "shell" && !isShellWord(firstOf(rest, tail)):
 			n = len(tail)
 			rest = append(rest, tail...)
 		default:
@@ -168,6 +170,14 @@ func flagsFirst(verb *cli.Command, tail []string) []string {
 		tail = tail[n:]
 	}
 	return append(flags, rest...)
+}
+
+// firstOf is the first of the arguments rest and tail.
+func firstOf(rest, tail []string) string {
+	if len(rest) > 0 {
+		return rest[0]
+	}
+	return tail[0]
 }
 
 // findVerb returns the index of the verb in args, which follows the program's name

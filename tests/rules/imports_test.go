@@ -19,10 +19,11 @@ func importRules() []struct {
 		to   []string
 	}{
 		{".", []string{"runtime"}},
-		{"runtime", []string{"spec", "libsandbox", "libsandbox/security", "libsandbox/shell"}},
+		{"runtime", []string{"spec", "libsandbox", "libsandbox/security", "libsandbox/shell", "libsandbox/holder"}},
 		{"spec", nil},
 		{"libsandbox", []string{"spec", "libsandbox/..."}},
 		{"libsandbox/shell", []string{"libsandbox/internal/kernel/..."}},
+		{"libsandbox/holder", []string{"libsandbox/shell", "libsandbox/internal/kernel"}},
 		{"libsandbox/cgroup", []string{"libsandbox/internal/kernel/...", "libsandbox/internal/systemd"}},
 		{"libsandbox/internal/systemd", nil},
 		{"libsandbox/internal/resctrl/resctrltest", nil},

@@ -1,0 +1,270 @@
+package bundle_test
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	h "adl.run/adl-runtime/tests/harness"
+)
+
+const ownShell = "persistent shells are this project's own"
+
+// shelled is a running container for commands in sessions.
+type shelled struct {
+	*h.Bundle
+	t  *testing.T
+	id string
+}
+
+func newShelled(t *testing.T, more ...h.Mutate) *shelled {
+	t.Helper()
+	h.OursOnly(t, ownShell)
+	b := h.New(t, append([]h.Mutate{writable, h.Args("sleep", "1000"), h.Cwd("/tmp")}, more...)...)
+	flags := layers(t, b)
+	s := &shelled{b, t, b.NewID()}
+	b.WriteSpec()
+	b.Do(append([]string{"run", "-d", "-b", b.Dir}, append(flags, s.id)...)...).OK(t)
+	return s
+}
+
+// shell runs the verb with flags before the id.
+func (s *shelled) shell(command string, flags ...string) h.Result {
+	s.t.Helper()
+	return s.Do(append(append([]string{"shell"}, flags...), s.id, command)...)
+}
+
+// want fails the test unless the command ends as it should.
+func (s *shelled) want(code int, stdout, stderr, command string, flags ...string) {
+	s.t.Helper()
+	if r := s.shell(command, flags...); r.Code != code || r.Stdout != stdout || r.Stderr != stderr {
+		s.t.Errorf("%q: status %d, stdout %q, stderr %q; want %d, %q, %q", command, r.Code, r.Stdout, r.Stderr, code, stdout, stderr)
+	}
+}
+
+// holder is the process that holds the container's sessions.
+func (s *shelled) holder() int {
+	s.t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	h.Must(s.t, err)
+	for _, f := range files {
+		if raw, err := os.ReadFile(f); err == nil && strings.HasSuffix(string(raw), "\x00--hold\x00"+s.id+"\x00") {
+			pid, err := strconv.Atoi(strings.Split(f, "/")[2])
+			h.Must(s.t, err)
+			return pid
+		}
+	}
+	s.t.Fatal("nobody holds the sessions")
+	return 0
+}
+
+func TestShell(t *testing.T) {
+	t.Parallel()
+	s := newShelled(t)
+	s.want(7, "/tmp\n", "oops\n", "pwd; echo oops >&2; cd /dev; A=kept; f() { echo $A $1; }; (exit 7)")
+	s.want(0, "7 /dev\nkept x\n", "", "echo $? $PWD; f x")
+	s.want(3, "", "", "exit 3")
+	s.want(137, "", "", "kill -9 $$")
+	s.want(0, "/dev\n", "", "pwd")
+	s.want(0, "", "", "cat")
+	s.want(0, "\x00\xff\n", "", `printf '\0\377\n'`)
+	s.want(0, "inner\n", "", "A=inner; echo $A", "--isolated")
+	s.want(0, "/\n", "", "pwd", "--session", "other", "--cwd", "/")
+	s.want(0, "1\n", "", "echo $B", "--session", "env", "-e", "B=1")
+	s.want(124, "part\n", "", "echo part; sleep 100", "--timeout", "0.3")
+	s.want(124, "part\n", "", "echo part; sleep 100", "--idle-timeout", "300ms")
+	if r := s.DoWith([]string{"shell", "-i", s.id, "cat; echo end"}, h.Stdin("in\n")); r.Stdout != "in\nend\n" {
+		t.Errorf("stdin: %+v", r)
+	}
+	long := strings.Repeat("x", 100_000)
+	s.want(0, "100000\n", "", "A="+long+"; echo ${#A}")
+	if r := s.Do("shell", s.id, "--", "echo", "a", "b;", "echo", "c"); r.Stdout != "a b\nc\n" {
+		t.Errorf("several arguments: %+v", r)
+	}
+	r, w, err := os.Pipe() // that stays open
+	h.Must(t, err)
+	defer w.Close()
+	defer r.Close()
+	began := time.Now()
+	s.want(0, "", "", "true")
+	if res := s.DoWith([]string{"shell", "-i", s.id, "echo quick"}, func(c *exec.Cmd) { c.Stdin = r }); res.Stdout != "quick\n" || time.Since(began) > 5*time.Second {
+		t.Errorf("with an idle stdin: %+v after %v", res, time.Since(began))
+	}
+}
+
+// Errors of the runtime have a status of their own.
+func TestShell_Errors(t *testing.T) {
+	t.Parallel()
+	s := newShelled(t)
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"nobody", "true"}, "container does not exist"},
+		{[]string{s.id}, "there is no command"},
+		{[]string{"--timeout", "-1", s.id, "true"}, `--timeout \"-1\": must be a time`},
+		{[]string{"--session", "none", "jobs", s.id}, `there is no session \"none\"`},
+		{[]string{"--background", "-i", s.id, "true"}, "--background, --stdin: one of them"},
+		{[]string{"--shell", "/none", "--session", "bad", s.id, "true"}, "/none"},
+	} {
+		if r := s.Do(append([]string{"shell"}, tt.args...)...); r.Code != 125 || !strings.Contains(r.Stderr, tt.want) {
+			t.Errorf("%q: %+v", tt.args, r)
+		}
+	}
+	s.want(0, "", "", "true", "--cwd", "/")
+	if r := s.shell("true", "--cwd", "/dev"); r.Code != 125 || !strings.Contains(r.Stderr, "another first directory") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A background process holds up neither a result nor the next command.
+func TestShell_Jobs(t *testing.T) {
+	t.Parallel()
+	s := newShelled(t)
+	s.want(0, "begun\n", "", "(sleep 0.3; echo late) & echo begun")
+	s.want(0, "next\n", "", "echo next")
+	s.want(0, "2\n", "", "echo one; echo two >&2; sleep 0.1; echo three; exit 5", "--background")
+	wait := func(job string) h.Result { return s.Do("shell", "wait", s.id, job) }
+	if r := wait("2"); r.Code != 5 || r.Stdout+r.Stderr != "" {
+		t.Errorf("wait: %+v", r)
+	}
+	if r := s.Do("shell", "output", s.id, "2").OK(t); r.Stdout != "one\nthree\n" || r.Stderr != "two\n" {
+		t.Errorf("output: %+v", r)
+	}
+	if r := s.Do("shell", "output", "--stream", "stdout", "--offset", "4", s.id, "2").OK(t); r.Stdout+r.Stderr != "three\n" {
+		t.Errorf("output from 4 on: %+v", r)
+	}
+	wait("1")
+	if r := s.Do("shell", "output", s.id, "1").OK(t); r.Stdout != "late\n" {
+		t.Errorf("late output: %+v", r)
+	}
+	s.want(0, "3\n", "", "touch /begun; sleep 1000", "--background")
+	h.Eventually(t, "the job has not begun", func() bool { return s.shell("ps -o args | grep -c '^sleep 1000'").Stdout == "2\n" })
+	s.Do("shell", "signal", s.id, "3", "TERM").OK(t)
+	if r := wait("3"); r.Code != 143 {
+		t.Errorf("a job that was signalled: %+v", r)
+	}
+	var jobs []struct {
+		Job, Status       int
+		Background, Ended bool
+		Stdout            int64
+		Command           string
+	}
+	h.Must(t, json.Unmarshal([]byte(s.Do("shell", "jobs", "-f", "json", s.id).OK(t).Stdout), &jobs))
+	if len(jobs) != 3 || !jobs[2].Ended || jobs[1].Status != 5 || jobs[1].Stdout != 10 || jobs[2].Command != "touch /begun; sleep 1000" {
+		t.Errorf("%+v", jobs)
+	}
+}
+
+// The client's end is the command's, and not the session's.
+func TestShell_Interrupted(t *testing.T) {
+	t.Parallel()
+	s := newShelled(t)
+	s.want(0, "", "", "A=kept; sleep 777 &")
+	for _, sig := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGKILL} {
+		c := s.Command([]string{"--root", s.Root, "shell", s.id, "echo begun; setsid sleep 888; echo not reached"})
+		h.Eventually(t, "the command has not begun", func() bool { return c.Stdout() == "begun\n" })
+		h.Must(t, c.Process.Signal(sig))
+		if r := c.Finish(); r.Code != 128+int(sig) {
+			t.Errorf("%v: %+v", sig, r)
+		}
+		s.want(0, "kept\n1\n0\n", "", "echo $A; ps -o args | grep -c '^sleep 777'; ps -o args | grep -c '^sleep 888'; true")
+	}
+}
+
+// killHolder kills the holder. What it leaves are this process's children then.
+func (s *shelled) killHolder() {
+	s.t.Helper()
+	var all []struct{ Pid int }
+	h.Must(s.t, json.Unmarshal([]byte(s.Do("shell", "list", "-f", "json", s.id).OK(s.t).Stdout), &all))
+	holder := s.holder()
+	h.Must(s.t, unix.Kill(holder, unix.SIGKILL))
+	h.Eventually(s.t, "the holder lives", func() bool { return reaped(holder) })
+	for _, i := range all {
+		h.Eventually(s.t, "a shell outlives its holder", func() bool { return i.Pid == 0 || reaped(i.Pid) })
+	}
+}
+
+// reaped says whether a process has ended and, if it was a child of this one, is reaped.
+func reaped(pid int) bool {
+	got, err := unix.Wait4(pid, nil, unix.WNOHANG, nil)
+	return got == pid || err == unix.ECHILD && unix.Kill(pid, 0) == unix.ESRCH
+}
+
+// Sessions end one by one, with their holder, with a reset, and with the container.
+func TestShell_Ends(t *testing.T) {
+	t.Parallel()
+	s := newShelled(t)
+	list := func() string {
+		t.Helper()
+		var all []struct{ Name string }
+		h.Must(t, json.Unmarshal([]byte(s.Do("shell", "list", "-f", "json", s.id).OK(t).Stdout), &all))
+		names := []string{}
+		for _, i := range all {
+			names = append(names, i.Name)
+		}
+		return strings.Join(names, " ")
+	}
+	if got := list(); got != "" {
+		t.Errorf("before the first command there are %q", got)
+	}
+	s.want(0, "", "", "cd /dev; A=1")
+	s.want(0, "", "", "A=2", "--session", "two")
+	if got := list(); got != "default two" {
+		t.Errorf("there are %q", got)
+	}
+	s.Do("shell", "stop", s.id, "two").OK(t)
+	s.want(0, "\n", "", "echo $A", "--session", "two")
+	s.want(0, "1\n", "", "echo $A")
+	for _, mode := range []string{"--restart", "--keep-init"} {
+		s.want(0, "", "", "cd /dev; A=1; export B=2; touch /made")
+		s.Do("reset", mode, s.id).OK(t)
+		s.want(0, "/tmp   no\n", "", "echo \"$PWD $A $B\" $(test -e /made || echo no)")
+	}
+	s.want(0, "", "", "A=1")
+	s.killHolder()
+	s.want(0, "\n", "", "echo $A")
+	s.Do("shell", "stop", s.id).OK(t)
+	s.want(0, "\n", "", "echo $A")
+	holder := s.holder()
+	s.Do("delete", "--force", s.id).OK(t)
+	h.Eventually(t, "the holder has not ended", func() bool { return reaped(holder) })
+}
+
+// An idle session keeps no snapshot from being taken by reference, and stays where it is.
+func TestShell_Snapshot(t *testing.T) {
+	t.Parallel()
+	s := newShelled(t, h.Cwd("/"))
+	s.want(3, "", "", "mkdir /d; cd /dev; cd /d; A=1; (exit 3)")
+	var snap struct{ Method, Why string }
+	h.Must(t, json.Unmarshal([]byte(s.Do("snapshot", "create", "-f", "json", s.id, "one").OK(t).Stdout), &snap))
+	if snap.Method != "reference" {
+		t.Errorf("%+v", snap)
+	}
+	s.want(0, "3 /d /dev 1\n", "", "echo $? $PWD $OLDPWD $A; touch new; test -e /d/new")
+}
+
+// The holder needs little memory.
+func TestShell_Memory(t *testing.T) {
+	t.Parallel()
+	s := newShelled(t)
+	s.want(0, "", "", "true")
+	s.Do("shell", s.id, "head -c 20000000 /dev/zero").OK(t)
+	for i := range 8 {
+		s.want(0, "", "", "true", "--session", strconv.Itoa(i))
+	}
+	status := h.ReadFile(t, "/proc/"+strconv.Itoa(s.holder())+"/smaps_rollup")
+	_, rest, _ := strings.Cut(status, "\nRss:")
+	kib, err := strconv.Atoi(strings.Fields(rest)[0])
+	h.Must(t, err)
+	if t.Logf("%d KiB", kib); kib > 10<<10 {
+		t.Errorf("the holder has %d KiB", kib)
+	}
+}
