@@ -268,36 +268,59 @@ func (r *run) finish(res *Result) {
 }
 
 // keepOutputs makes a job of outputs that somebody may still write to, and says its
-// number. The FIFOs are then the job's, and the session gets new ones.
+// number. The FIFOs are then the job's, and the session gets new ones. It does so as well
+// with FIFOs that somebody else may still read from.
 func (s *Session) keepOutputs(r *run) int {
 	fds := [2]unix.PollFd{{Fd: int32(s.out)}, {Fd: int32(s.err)}}
 	_ = kernel.Retry(func() error { _, err := unix.Poll(fds[:], 0); return err })
-	if fds[0].Revents&fds[1].Revents&unix.POLLHUP != 0 {
+	held := [2]bool{fds[0].Revents&unix.POLLHUP == 0, fds[1].Revents&unix.POLLHUP == 0}
+	var j *Job
+	if held[0] || held[1] {
+		j = s.jobs.make(r.c.Text)
+	}
+	s.broken = errors.Join(s.broken,
+		s.renew(&s.out, j, Stdout, held[0], r.external), s.renew(&s.err, j, Stderr, held[1], r.external))
+	if j == nil {
 		return 0
-	}
-	j := s.jobs.make(r.c.Text)
-	if fds[0].Revents&unix.POLLHUP == 0 {
-		j.collect(Stdout, s.out)
-		s.broken = errors.Join(s.broken, s.reopen(&s.out, outName, tagOut))
-	}
-	if fds[1].Revents&unix.POLLHUP == 0 {
-		j.collect(Stderr, s.err)
-		s.broken = errors.Join(s.broken, s.reopen(&s.err, errName, tagErr))
 	}
 	s.jobs.add(j)
 	return j.Number
+}
+
+// renew gives the session another FIFO for an output that is a job's now, or shared.
+func (s *Session) renew(fd *int, j *Job, stream Stream, held, shared bool) error {
+	if !held && !shared {
+		return nil
+	}
+	// Whoever has it now watches it for himself.
+	_ = unix.EpollCtl(s.epollAll, unix.EPOLL_CTL_DEL, *fd, nil)
+	if held {
+		j.collect(stream, *fd)
+	} else {
+		unix.Close(*fd)
+	}
+	var err error
+	if stream == Stdout {
+		*fd, err = s.newOutput(outName, tagOut)
+	} else {
+		*fd, err = s.newOutput(errName, tagErr)
+	}
+	return err
 }
 
 // Execution is a command whose outputs the caller reads itself, or has another process
 // read.
 type Execution struct {
 	// Stdout and Stderr are the non-blocking read ends of the command's FIFOs. They are
-	// the session's and are open until End; duplicates may be kept as long as one likes.
+	// the session's and are open until End. Who has duplicates may read on after it; what
+	// he reads, Result.Job does not get, and nothing of later commands. With a terminal,
+	// Stdout is its master, which stays, and Stderr is never written to.
 	// Before the command has opened its end, reading returns 0 bytes: wait with
 	// edge-triggered epoll(7), or for poll(2) not to say POLLHUP.
 	Stdout, Stderr int
 
-	r *run
+	r      *run
+	waited bool
 }
 
 // Begin sends a command and leaves its outputs to the caller. The session is busy until
@@ -316,6 +339,7 @@ func (s *Session) Begin(ctx context.Context, c *Command) (*Execution, error) {
 // that the command has written and nobody has read: read what FIONREAD says, once, and not
 // until EOF, which processes in the background may put off for ever. Result.Job is 0.
 func (x *Execution) Wait(ctx context.Context) (*Result, error) {
+	x.waited = true
 	res, err := x.r.end(ctx)
 	if err != nil {
 		return nil, err
@@ -324,9 +348,15 @@ func (x *Execution) Wait(ctx context.Context) (*Result, error) {
 }
 
 // End gives the outputs back: what is still to be read becomes the job whose number it
-// returns, 0 where nobody can write any more. The session is free again.
+// returns, 0 where nobody can write any more. The session is free again. A command that
+// nobody has waited for is ended first.
 func (x *Execution) End() int {
 	s := x.r.s
 	defer s.unlock()
+	if !x.waited {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_, _ = x.Wait(ctx)
+	}
 	return s.keepOutputs(x.r)
 }

@@ -58,7 +58,9 @@ type Options struct {
 	// that is dead then was not lost: the next begins in Home, and nothing is carried
 	// over. Nil means that it never changes.
 	Generation func() string
-	// Terminal gives commands a pseudo terminal: their stdin, stdout and stderr.
+	// Terminal gives commands a pseudo terminal: their stdin, stdout and stderr. What
+	// processes in the background print is among the output of whichever command runs then,
+	// and is no Job's. The container needs /dev/tty and /dev/null.
 	Terminal bool
 }
 

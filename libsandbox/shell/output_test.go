@@ -159,10 +159,30 @@ func TestExecution(t *testing.T) {
 		if string(buf[:n]) != "out\nmore\n" {
 			t.Errorf("%q", buf[:n])
 		}
+		dup, err := unix.Dup(x.Stdout)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(dup)
 		job := x.End()
 		if job == 0 || s.Job(job) == nil {
 			t.Errorf("job %d", job)
 		}
+		s.alive(t)
+		if x, err = s.Begin(ctx, &Command{Text: "echo unread"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := x.Wait(ctx); err != nil {
+			t.Error(err)
+		}
+		if job := x.End(); job != 0 {
+			t.Errorf("job %d", job)
+		}
+		s.alive(t)
+		if x, err = s.Begin(ctx, &Command{Text: "echo a; sleep 100"}); err != nil {
+			t.Fatal(err)
+		}
+		x.End()
 		s.alive(t)
 	})
 }

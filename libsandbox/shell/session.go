@@ -173,15 +173,6 @@ func (s *Session) watchTerminal() error {
 	return nil
 }
 
-// reopen gives a session a new FIFO for one that a job has.
-func (s *Session) reopen(fd *int, name string, tag int32) error {
-	// The job watches the old one from now on.
-	_ = unix.EpollCtl(s.epollAll, unix.EPOLL_CTL_DEL, *fd, nil)
-	var err error
-	*fd, err = s.newOutput(name, tag)
-	return err
-}
-
 // newOutput makes a FIFO and has it watched by the edge: one without a writer is always
 // ready otherwise.
 func (s *Session) newOutput(name string, tag int32) (int, error) {
