@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -153,7 +154,7 @@ func (s *Session) statusFile() error {
 func (r *run) stdin() (string, error) {
 	s, c := r.s, r.c
 	if c.Input == nil && c.Stdin == nil {
-		if s.o.Terminal && !r.quiet {
+		if s.o.Terminal && !r.job {
 			return "/dev/tty", nil
 		}
 		return s.shell.null, nil
@@ -169,24 +170,30 @@ func (r *run) stdin() (string, error) {
 	if err := s.dir.makeFifo(name); err != nil {
 		return "", err
 	}
-	go r.pump()
+	fifo, err := unix.Openat(s.dir.fd, name, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", fmt.Errorf("open fifo %s: %w", name, err)
+	}
+	r.pumping = make(chan struct{})
+	go pump(c.Stdin, fifo, r.pumping)
 	return within + name, nil
 }
 
-// pump copies Command.Stdin to the FIFO of a command's stdin. Opening it waits for the
-// shell to open it, and until then nothing must close it either: the shell would wait for
-// ever.
-func (r *run) pump() {
-	// A name of its own: the session goes on when the command has ended.
-	name := r.stdinName
-	fd, err := unix.Openat(r.s.dir.fd, name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+// pump copies a command's stdin to its FIFO, which it is given an O_PATH descriptor of: the
+// session may be gone before the Reader returns. Opening it waits for the shell to open it,
+// and until then nothing must close it either: the shell would wait for ever. open is
+// closed when it is open.
+func pump(from io.Reader, fifo int, open chan<- struct{}) {
+	fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(fifo), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	close(open)
+	unix.Close(fifo)
 	if err != nil {
 		return
 	}
 	defer unix.Close(fd)
 	buf := make([]byte, 64<<10)
 	for {
-		n, err := r.c.Stdin.Read(buf)
+		n, err := from.Read(buf)
 		if kernel.WriteAll(fd, buf[:n]) != nil || err != nil {
 			return // EPIPE: the command does not read any more
 		}
@@ -198,14 +205,16 @@ func (r *run) release() {
 	if r.stdinName == "" {
 		return
 	}
-	defer func() { r.stdinName = "" }()
-	if r.c.Input == nil {
+	if r.pumping != nil {
 		// Where the shell has never opened it, the pump waits for that.
-		if fd, err := unix.Openat(r.s.dir.fd, r.stdinName, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err == nil {
+		fd, err := unix.Openat(r.s.dir.fd, r.stdinName, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err == nil {
+			<-r.pumping
 			unix.Close(fd)
 		}
 	}
 	r.s.dir.remove(r.stdinName)
+	r.stdinName = ""
 }
 
 // end waits for the command's end and says how it was. A shell that had died before it

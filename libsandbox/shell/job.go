@@ -122,6 +122,9 @@ func (s *Session) Start(ctx context.Context, c *Command) (*Job, error) {
 	if err := s.ready(ctx); err != nil {
 		return nil, err
 	}
+	if n := s.jobs.unfinished(); n >= s.o.Jobs {
+		return nil, fmt.Errorf("start job: %d run already", n)
+	}
 	j := s.jobs.make(c.Text)
 	j.Background = true
 	if err := s.startJob(ctx, j, c); err != nil {
@@ -147,7 +150,7 @@ func (s *Session) startJob(ctx context.Context, j *Job, c *Command) (err error) 
 	}
 	plain := *c
 	plain.Isolated, plain.Timeout = true, 0
-	r := &run{s: s, c: &plain, quiet: true} // no terminal, either
+	r := &run{s: s, c: &plain, job: true}
 	res := &Result{}
 	s.seq++
 	r.seq = s.seq
@@ -166,7 +169,7 @@ func (s *Session) startJob(ctx context.Context, j *Job, c *Command) (err error) 
 		return err
 	}
 	status := s.last
-	j.run = &run{s: s, c: r.c, stdinName: r.stdinName}
+	j.run = &run{s: s, stdinName: r.stdinName, pumping: r.pumping}
 	r.stdinName = ""
 	r.finish(res)
 	switch {

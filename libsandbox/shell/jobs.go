@@ -109,6 +109,18 @@ func (js *jobs) trim() {
 	}
 }
 
+// unfinished is how many jobs of Start there are that have not ended.
+func (js *jobs) unfinished() (n int) {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	for _, j := range js.list {
+		if j.Background && !j.status.Ended {
+			n++
+		}
+	}
+	return n
+}
+
 // run collects until nothing is left to collect.
 func (js *jobs) run() {
 	defer js.ended.Done()

@@ -47,7 +47,8 @@ type Options struct {
 	// JobLimit is how many bytes of each output a Job keeps, the last of them; 0 means
 	// DefaultJobLimit.
 	JobLimit int
-	// Jobs is how many jobs the session remembers; 0 means DefaultJobs. Beyond it, the
+	// Jobs is how many jobs the session remembers, and how many Start lets run at once; 0
+	// means DefaultJobs. Beyond it, the
 	// oldest that has ended is forgotten; where none has, the oldest that a command left
 	// behind, whose processes then get SIGPIPE when they write.
 	Jobs int
@@ -106,7 +107,7 @@ type Command struct {
 	Input []byte
 	Stdin io.Reader
 	// Stdout and Stderr are written to as output comes, and nothing is then kept of it in
-	// the Result. An error of theirs ends the command like Cancel.
+	// the Result. An error of theirs ends the command as the end of the context does.
 	Stdout, Stderr io.Writer
 	// Merge gives the command one pipe for both outputs, in the order of their writing:
 	// Stdout.

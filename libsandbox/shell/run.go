@@ -54,6 +54,8 @@ type run struct {
 	status    int
 	words     []string // that follow the status
 	stdinName string
+	pumping   chan struct{} // closed when the pump has opened stdin; nil without a pump
+	job       bool          // of Start
 	died      bool
 	unread    bool // the shell had died before the command was sent
 	lost      bool

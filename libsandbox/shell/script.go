@@ -10,7 +10,7 @@ import (
 // and ash an error in a special builtin, such as a syntax error within eval, does not then
 // abort the whole script.
 
-// scripts are written with append, without fmt: one is written for each command.
+// text is a script. It is written with append, without fmt, as each command needs one.
 type text []byte
 
 func (t text) str(parts ...string) text {
