@@ -176,6 +176,7 @@ func (k *keeping) copyVolumes() error {
 		k.snap.Volumes = append(k.snap.Volumes, LayerChain{c.Key(), c.Meta().Parents})
 		k.snap.Bytes += stats.Bytes
 		k.snap.Files += stats.Files
+		k.r.step("copied")
 	}
 	return nil
 }

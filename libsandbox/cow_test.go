@@ -44,6 +44,14 @@ func cowBox(t *testing.T, edit func(*Config)) (l *layered, unspoiled func()) {
 	}
 }
 
+// withCow adds a cow volume.
+func withCow(t *testing.T) func(*specs.Spec) {
+	dir := t.TempDir()
+	return func(s *specs.Spec) {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/cow", Type: TypeCow, Source: dir})
+	}
+}
+
 const (
 	cowSpoil = "echo spoiled >/one/file; rm /two/deep/file; mkdir /one/d; echo x >/one/d/x; echo y >/two/deep/y; echo z >/z"
 	cowLook  = "cat /one/file /two/deep/file 2>/dev/null; ls /one /two/deep; ls /z 2>/dev/null || true"

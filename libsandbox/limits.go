@@ -182,10 +182,9 @@ func (c *Config) explain(err error) error {
 		{"linux.resources.pids", "Resources.Pids " + pids},
 		{"linux.resources.blockIO", "Resources.IO " + fmt.Sprintf("%+v", l.IO)},
 		{"linux.cgroupsPath", "CgroupParent " + strconv.Quote(c.CgroupParent)},
-		{"root.path", "Rootfs " + strconv.Quote(c.Rootfs)},
 		{"layer upper", "Layer.Upper " + strconv.Quote(c.Layer.Upper)},
 	} {
-		if strings.HasPrefix(err.Error(), f.prefix) {
+		if strings.HasPrefix(err.Error(), f.prefix) && !strings.HasSuffix(f.field, ` ""`) {
 			return fmt.Errorf("%s: %w", f.field, err)
 		}
 	}

@@ -90,6 +90,11 @@ func (c *Config) bundle(id string) (*spec.Bundle, error) {
 	if !filepath.IsAbs(c.Rootfs) {
 		return nil, fieldError("Rootfs", c.Rootfs, errNotAbsolute)
 	}
+	if st, err := os.Stat(c.Rootfs); err != nil {
+		return nil, fieldError("Rootfs", c.Rootfs, err)
+	} else if !st.IsDir() {
+		return nil, fieldError("Rootfs", c.Rootfs, errors.New("must be a directory"))
+	}
 	s, err := c.spec(id)
 	if err != nil {
 		return nil, err

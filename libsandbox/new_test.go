@@ -170,7 +170,8 @@ func TestNewErrors(t *testing.T) {
 		edit func(*Config)
 	}{
 		{`Rootfs "rootfs": must be an absolute path`, func(c *Config) { c.Rootfs = "rootfs" }},
-		{`Rootfs "` + missing + `": root.path`, func(c *Config) { c.Rootfs = missing }},
+		{`Rootfs "` + missing + `": stat ` + missing + `: no such file or directory`, func(c *Config) { c.Rootfs = missing }},
+		{`Rootfs "/dev/null": must be a directory`, func(c *Config) { c.Rootfs = "/dev/null" }},
 		{`ID "../victim": invalid container id format`, func(c *Config) { c.ID = "../victim" }},
 		{`WorkingDir "work": must be an absolute path`, func(c *Config) { c.WorkingDir = "work" }},
 		{`Env[0] "A": must be NAME=VALUE`, func(c *Config) { c.Env = []string{"A"} }},
@@ -220,6 +221,26 @@ func TestNewErrors(t *testing.T) {
 		t.Error(err)
 	}
 	noLayers(t, base.Layer.Root)
+}
+
+// TestNewEachOpFails: what fails at any op is an error, and leaves nothing.
+func TestNewEachOpFails(t *testing.T) {
+	c := boxed(t)
+	c.ID, c.WorkingDir, c.Volumes = "fault", "/made/dir", []string{t.TempDir() + ":/cow:cow"}
+	c.Tmpfs, c.DNS = []string{"/tmp"}, []string{"::1"}
+	newBox(t, c).gone() // the seccomp filter is kept
+	reapChildren()
+	eachOpFails(t, c.Store, map[string]bool{}, 50, func() (func() error, error) {
+		sb, err := New(t.Context(), c)
+		return func() error {
+			defer reapChildren()
+			return sb.Delete(t.Context(), &DeleteOptions{Force: true})
+		}, errors.Unwrap(err)
+	})
+	if err := EmptyTrash(t.Context(), c.Layer.Root); err != nil {
+		t.Error(err)
+	}
+	noLayers(t, c.Layer.Root)
 }
 
 // Whoever asks for less protection gets it.

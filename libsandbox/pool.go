@@ -14,8 +14,7 @@ type PoolOptions struct {
 	// Mode is how sandboxes are reset; empty is the config's.
 	Mode ResetMode
 	// Setup, if it is not nil, is called for each new sandbox. The files that it leaves
-	// are what the sandbox begins with, also after each reset. Processes that it leaves
-	// running are there for whoever gets the sandbox first only.
+	// are what the sandbox begins with, also after each reset; its processes are ended.
 	Setup func(ctx context.Context, sb *Sandbox) error
 	// Parallel is how many sandboxes are made at the same time; 0 is one for each CPU.
 	Parallel int
@@ -113,6 +112,9 @@ func (p *Pool) make(ctx context.Context) (*Sandbox, error) {
 		if err = p.o.Setup(ctx, sb); err == nil {
 			_, err = sb.Snapshot(ctx, poolSnapshot)
 		}
+		if err == nil { // nobody is to find its processes, or what its commands left in the shell
+			err = sb.Reset(ctx, p.renewal())
+		}
 	}
 	if err == nil && !p.keep(sb) {
 		err = ErrPoolClosed
@@ -197,10 +199,7 @@ func (p *Pool) background(f func()) {
 
 // renew makes a sandbox ready again.
 func (p *Pool) renew(sb *Sandbox) {
-	o := &ResetOptions{Mode: p.o.Mode}
-	if p.o.Setup != nil {
-		o.To = poolSnapshot
-	}
+	o := p.renewal()
 	err := p.forget(sb, o)
 	if err == nil {
 		err = sb.Reset(p.ctx, o)
@@ -210,6 +209,15 @@ func (p *Pool) renew(sb *Sandbox) {
 		return
 	}
 	p.ready <- slot{sb: sb}
+}
+
+// renewal is how sandboxes become ready again.
+func (p *Pool) renewal() *ResetOptions {
+	o := &ResetOptions{Mode: p.o.Mode}
+	if p.o.Setup != nil {
+		o.To = poolSnapshot
+	}
+	return o
 }
 
 // forget deletes the snapshots that somebody has taken.

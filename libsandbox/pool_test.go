@@ -108,7 +108,7 @@ func TestPoolReplaces(t *testing.T) {
 func TestPoolSetup(t *testing.T) {
 	c := boxed(t)
 	p := newPool(t, c, 2, &PoolOptions{Mode: ResetKeepInit, Setup: func(_ context.Context, sb *Sandbox) error {
-		_, err := (&layered{sb, t, c.Layer.Root}).try("echo ready >/setup")
+		_, err := sb.Run(t.Context(), "echo ready >/setup; left=behind; sleep 1000 &", nil)
 		return err
 	}})
 	for range 4 {
@@ -117,7 +117,7 @@ func TestPoolSetup(t *testing.T) {
 			t.Fatal(err)
 		}
 		l := &layered{sb, t, c.Layer.Root}
-		if got := l.sh("cat /setup; echo spoiled >/setup; cat /setup"); got != "ready\nspoiled" {
+		if got := l.say("cat /setup; echo spoiled >/setup; cat /setup; echo $left; busybox ps | busybox grep -c '[s]leep'; left=x"); got != "ready\nspoiled\n\n0" {
 			t.Error(got)
 		}
 		if err := p.Put(sb); err != nil {

@@ -496,11 +496,11 @@ func TestResetKilledAtEachStep(t *testing.T) {
 	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()
 	for _, what := range []string{"restart", "keep-init", "snapshot"} {
 		t.Run(what, func(t *testing.T) {
-			b := sleeping(t, nil)
+			b := sleeping(t, withCow(t))
 			for step := 1; ; step++ {
 				store := &Store{root: t.TempDir()}
 				l := runLayered(t, store, "k", b, nil)
-				l.sh("echo > /made")
+				l.sh("echo > /made; echo > /cow/made")
 				killed := dieAt(t, store.root, what, step)
 				if s, err := l.State(); err != nil || s.Status == specs.StateCreating {
 					t.Fatalf("step %d: %v, %v", step, s, err)
@@ -509,7 +509,7 @@ func TestResetKilledAtEachStep(t *testing.T) {
 					if err := l.Reset(t.Context(), &ResetOptions{Mode: ResetRestart}); err != nil {
 						t.Fatalf("step %d: %v", step, err)
 					}
-					l.sh("! cat /made 2>/dev/null; cat /first")
+					l.sh("! cat /made /cow/made 2>/dev/null; cat /first")
 				}
 				if err := store.ForceDelete(t.Context(), "k"); err != nil {
 					t.Fatalf("step %d: %v", step, err)
@@ -536,11 +536,11 @@ func TestResetKilledAtEachStep(t *testing.T) {
 // TestSnapshotKilledThenGC: gc leaves a living container what it is on, wherever its
 // snapshot was killed.
 func TestSnapshotKilledThenGC(t *testing.T) {
-	b := sleeping(t, nil)
+	b := sleeping(t, withCow(t))
 	for step := 1; ; step++ {
 		store := &Store{root: t.TempDir()}
 		l := runLayered(t, store, "k", b, nil)
-		l.sh("echo > /made")
+		l.sh("echo > /made; echo > /cow/made")
 		killed := dieAt(t, store.root, "snapshot", step)
 		if err := GC(t.Context(), l.root); err != nil {
 			t.Fatalf("step %d: %v", step, err)

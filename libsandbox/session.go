@@ -213,7 +213,10 @@ func (f *freezer) release() {
 }
 
 func (f *freezer) do(what func(*cgroup.Cgroup) error) error {
-	cg, err := cgroup.Load(f.sb.rec.Cgroup)
+	f.sb.mu.Lock()
+	paths := f.sb.rec.Cgroup
+	f.sb.mu.Unlock()
+	cg, err := cgroup.Load(paths)
 	if err != nil {
 		return err
 	}
