@@ -21,7 +21,8 @@ func TestDeath(t *testing.T) {
 		}{
 			{"echo out; exit 3", 3, 0},
 			{"echo out; exec true", 0, 0},
-			{"echo out; exec sh -c 'exit 5'", 5, 0},
+			{"echo out; exec sh -c 'sleep 0.4; exit 5'", 5, 0},
+			{"echo out; exec sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; exit 6'", 6, 0},
 			{"set -e; echo out; false", 1, 0},
 			{"echo out; kill -9 $$", 137, unix.SIGKILL},
 			{"trap 'echo bye >&2' EXIT; echo out; exit 4", 4, 0},

@@ -259,6 +259,7 @@ func (s *Session) killBelow() {
 			return
 		}
 		signalAll(alive, unix.SIGKILL)
+		time.Sleep(100 * time.Microsecond)
 	}
 }
 

@@ -289,9 +289,10 @@ func (p *process) refill() {
 }
 
 // deaf says whether a command has closed what ash has saved of its stdin, and nothing is
-// running any more. Other shells end then; ash tries to get it back for ever.
+// running any more. Other shells end then; ash tries to get it back for ever. What the
+// shell has been replaced by (exec) has neither of the two open.
 func (p *process) deaf() bool {
-	return p.fed && len(childrenOf(p.Pid)) == 0 && !holds(p.Pid, inode(p.stdin))
+	return p.fed && len(childrenOf(p.Pid)) == 0 && holds(p.Pid, inode(p.input)) && !holds(p.Pid, inode(p.stdin))
 }
 
 // directory is the shell's working directory, old where it is still that, so that most

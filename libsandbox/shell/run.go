@@ -242,8 +242,10 @@ func (r *run) lookAfter(now time.Time) {
 		if r.footers == 0 {
 			r.asked = now
 		}
-		r.footers++
-		_ = s.send(r.footer())
+		// Where nobody can read it, the shell has become another program, or is about to end.
+		if s.send(r.footer()) == nil {
+			r.footers++
+		}
 	}
 	r.look = now.Add(r.pause)
 	if !r.ending || r.rounds%2 == 0 {
@@ -263,7 +265,10 @@ func (r *run) footer() []byte {
 // abandon kills a shell that does not come back.
 func (r *run) abandon() {
 	r.lost = true
-	if r.ending && !r.quiet {
+	switch {
+	case r.s.closed.Load(): // later it could not be found
+		r.s.killBelow()
+	case r.ending && !r.quiet:
 		r.s.strike()
 	}
 	r.s.shell.signal(unix.SIGKILL)
