@@ -1,7 +1,9 @@
 package bundle_test
 
 import (
+	"bufio"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -266,5 +268,192 @@ func TestShell_Memory(t *testing.T) {
 	h.Must(t, err)
 	if t.Logf("%d KiB", kib); kib > 10<<10 {
 		t.Errorf("the holder has %d KiB", kib)
+	}
+}
+
+// coprocess is `shell --json`.
+type coprocess struct {
+	t      *testing.T
+	cmd    *h.Cmd
+	in     io.WriteCloser
+	out    *bufio.Scanner
+	reader *os.File          // that out reads
+	events map[string]schema // by name
+}
+
+// schema is what the tests look at of a JSON schema.
+type schema struct {
+	Properties map[string]struct {
+		Const string
+	}
+	Required []string
+}
+
+func (s *shelled) coprocess() *coprocess {
+	s.t.Helper()
+	in, stdin, err := os.Pipe()
+	h.Must(s.t, err)
+	stdout, out, err := os.Pipe()
+	h.Must(s.t, err)
+	p := &coprocess{t: s.t, in: stdin, out: bufio.NewScanner(stdout), reader: stdout, events: eventSchemas(s.t)}
+	p.out.Buffer(nil, 64<<20)
+	p.cmd = s.Command([]string{"--root", s.Root, "shell", "--json", s.id}, func(c *exec.Cmd) { c.Stdin, c.Stdout = in, out })
+	in.Close()
+	out.Close()
+	s.t.Cleanup(func() { stdin.Close(); stdout.Close() })
+	return p
+}
+
+func eventSchemas(t *testing.T) map[string]schema {
+	t.Helper()
+	var s struct {
+		Defs map[string]struct{ OneOf []schema } `json:"$defs"`
+	}
+	h.Must(t, json.Unmarshal([]byte(h.ReadFile(t, "../../docs/schema/shell.json")), &s))
+	byName := map[string]schema{}
+	for _, e := range s.Defs["event"].OneOf {
+		byName[e.Properties["event"].Const] = e
+	}
+	return byName
+}
+
+func (p *coprocess) send(line string) {
+	p.t.Helper()
+	_, err := io.WriteString(p.in, line+"\n")
+	h.Must(p.t, err)
+}
+
+// next is the next event, which must be as the schema has it.
+func (p *coprocess) next() map[string]any {
+	p.t.Helper()
+	if !p.out.Scan() {
+		p.t.Fatalf("no more events: %v", p.out.Err())
+	}
+	var e map[string]any
+	h.Must(p.t, json.Unmarshal(p.out.Bytes(), &e))
+	name, _ := e["event"].(string)
+	s, ok := p.events[name]
+	if !ok {
+		p.t.Errorf("the schema has no event %q", name)
+	}
+	for field := range e {
+		if _, ok := s.Properties[field]; !ok {
+			p.t.Errorf("the schema's %s has no %s", name, field)
+		}
+	}
+	for _, field := range s.Required {
+		if _, ok := e[field]; !ok {
+			p.t.Errorf("%s has no %s", name, field)
+		}
+	}
+	return e
+}
+
+// want fails the test unless the answer to a request has certain fields.
+func (p *coprocess) want(request string, fields map[string]any) map[string]any {
+	p.t.Helper()
+	p.send(request)
+	e := p.next()
+	for k, v := range fields {
+		if e[k] != v {
+			p.t.Errorf("%s: %s is %#v, want %#v", request, k, e[k], v)
+		}
+	}
+	return e
+}
+
+func TestShell_JSON(t *testing.T) {
+	t.Parallel()
+	s := newShelled(t, h.Cwd("/"))
+	p := s.coprocess()
+	type fields = map[string]any
+	p.want(`{"id":[1],"command":"cd /dev; A=1; echo \"ö\"; echo err >&2; (exit 4)"}`, fields{"event": "result", "status": 4.0, "stdout": "ö\n", "stderr": "err\n", "dir": "/dev"})
+	p.want(`{"command":"echo $A; cat","stdin":"in"}`, fields{"id": nil, "stdout": "1\nin"})
+	p.want(`{"command":"cat","stdin_base64":"/wA="}`, fields{"stdout_base64": "/wA=", "stdout": nil})
+	p.want(`{"command":"echo part; sleep 100","timeout":0.2}`, fields{"timed_out": true, "stdout": "part\n"})
+	p.want(`{"command":"exit 3"}`, fields{"status": 3.0, "restarted": true})
+	p.want(`{"command":"(sleep 0.1; echo late) & echo $A."}`, fields{"stdout": ".\n", "dir": "/dev", "job": 1.0})
+	p.want(`{"op":"wait","job":1}`, fields{"event": "job", "background": false})
+	p.want(`{"op":"output","job":1}`, fields{"data": "late\n", "next": 5.0})
+	p.want(`{"op":"start","command":"echo bg >&2; exit 6"}`, fields{"event": "started", "job": 2.0})
+	p.want(`{"op":"wait","job":2}`, fields{"event": "job", "status": 6.0, "background": true})
+	p.want(`{"op":"output","job":2,"of":"stderr","offset":1}`, fields{"offset": 1.0, "data": "g\n", "ended": true})
+	p.want(`{"op":"signal","job":2,"signal":"KILL"}`, fields{"event": "error"})
+	p.want(`{"op":"jobs"}`, fields{"event": "jobs"})
+	p.want(`{"op":"open","session":"t","tty":true,"env":["B=2"]}`, fields{"event": "done"})
+	p.want(`{"op":"resize","session":"t","rows":10,"columns":20}`, fields{"event": "done"})
+	p.want(`{"session":"t","command":"stty size; echo $B"}`, fields{"stdout": "10 20\r\n2\r\n"})
+	p.want(`{"op":"open","session":"t"}`, fields{"error": `session "t": exists`})
+	p.want(`{"op":"sessions"}`, fields{"event": "sessions"})
+	p.want(`{"op":"close","session":"t"}`, fields{"event": "done"})
+	p.want(`{"op":"snapshot","name":"one"}`, fields{"name": "one", "method": "reference"})
+	p.want(`{"command":"pwd; touch /made"}`, fields{"stdout": "/dev\n"})
+	p.want(`{"op":"reset","to":"one"}`, fields{"event": "done"})
+	p.want(`{"command":"pwd; test -e /made"}`, fields{"stdout": "/\n", "status": 1.0, "restarted": false})
+	for _, bad := range []string{`{`, `[]`, `{"op":"none"}`, `{"command":"a\u0000"}`, `{"timeout":-1}`, `{"op":"wait","job":9}`, `{"op":"close","session":"x"}`} {
+		p.want(bad, fields{"event": "error", "id": nil})
+	}
+	p.send(`{"id":"s","command":"printf '\\303'; sleep 0.1; printf '\\266\\303'; echo e >&2","stream":true}`)
+	got := map[string]string{}
+	for e := p.next(); e["event"] != "result"; e = p.next() {
+		for _, field := range []string{"data", "data_base64"} {
+			if v, ok := e[field].(string); ok {
+				got[e["event"].(string)+"."+field] += v
+			}
+		}
+	}
+	if got["stdout.data"] != "ö" || got["stdout.data_base64"] != "ww==" || got["stderr.data"] != "e\n" {
+		t.Errorf("the stream is %q", got)
+	}
+	p.want(`{"id":1,"command":"echo begun; sleep 100","stream":true}`+"\n"+`{"id":2,"command":"echo next"}`, fields{"data": "begun\n"})
+	p.want(`{"id":3,"op":"cancel","target":1}`, fields{"id": 3.0, "event": "done"})
+	if e := p.next(); e["id"] != 1.0 || e["cancelled"] != true {
+		t.Errorf("cancelled: %v", e)
+	}
+	if e := p.next(); e["id"] != 2.0 || e["stdout"] != "next\n" {
+		t.Errorf("after it: %v", e)
+	}
+	p.send(`{"id":4,"command":"sleep 0.1; echo last"}`)
+	p.in.Close()
+	if e := p.next(); e["stdout"] != "last\n" {
+		t.Errorf("at the end: %v", e)
+	}
+	if r := p.cmd.Finish(); r.Code != 0 || r.Stderr != "" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Nothing goes on for somebody who has gone.
+func TestShell_JSONAbandoned(t *testing.T) {
+	t.Parallel()
+	s := newShelled(t)
+	p := s.coprocess()
+	p.want(`{"command":"echo hello"}`, map[string]any{"stdout": "hello\n"})
+	p.send(`{"command":"sleep 100"}`)
+	p.in.Close()
+	began := time.Now()
+	h.Must(t, p.reader.Close())
+	p.cmd.Finish()
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it has gone on for %v", took)
+	}
+}
+
+func TestShell_PythonExample(t *testing.T) {
+	t.Parallel()
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("no python3")
+	}
+	s := newShelled(t)
+	out, err := exec.Command(python, "../../docs/examples/shell.py", s.id, os.Getenv("ADL_RUNTIME"), "--root", s.Root).CombinedOutput()
+	want := `(3, b'', b'to stderr\n')
+(0, b'/dev\nkept\ninput\n\xff', b'')
+b'part\n'
+4 from the background
+5 sessions
+`
+	if err != nil || string(out) != want {
+		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -1,9 +1,0 @@
-package runtime
-
-import (
-	"errors"
-
-	"github.com/urfave/cli/v2"
-)
-
-func (a *app) shellJSON(c *cli.Context) error { return errors.New("not yet") }
