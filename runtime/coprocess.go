@@ -93,7 +93,7 @@ func (a *app) shellJSON(c *cli.Context) error {
 		return err
 	}
 	goruntime.GOMAXPROCS(goruntime.NumCPU()) // adl_entry has made it 1
-	keepOutputErrors() // or the end of whoever reads would leave the shells behind
+	keepOutputErrors()                       // or the end of whoever reads would leave the shells behind
 	ctx, cancel := context.WithCancel(c.Context)
 	defer cancel()
 	p := &coprocess{

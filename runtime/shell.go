@@ -45,13 +45,14 @@ programs: requests on stdin, events on stdout, one to a line.
 Sessions of the command line are held by a process that ends with the container, or
 with the last session that "shell stop" ends.`,
 		Flags: []cli.Flag{
-			flagDefault("session", defaultSession, "the session's name"),
+			flagString("session", "the session's name (default: \"default\"; \"tty\" with --tty, \"interactive\" without a command)"),
 			flagString("shell", "the shell of a new session, with its arguments (default: bash, or sh where there is none)"),
 			flagString("cwd", "where a new session begins (default: the container's working directory)"),
 			flagList("env", "set a variable of a new session, name=value", "e"),
 			flagString("timeout", "kill what the command has started after this time: seconds, or with a unit as in 500ms or 2m"),
 			flagString("idle-timeout", "the same after this time without output"),
 			flagBool("isolated", "run the command in a subshell, so that it leaves the session as it was"),
+			flagBool("tty", "give the command a terminal", "t"),
 			flagBool("stdin", "pass standard input on to the command", "i"),
 			flagBool("background", "start the command in the background, and print its job's number"),
 			flagBool("json", "take requests from standard input, and answer on standard output"),
@@ -64,8 +65,20 @@ with the last session that "shell stop" ends.`,
 	}
 }
 
-// defaultSession is the name of the session that is used where none is named.
-const defaultSession = "default"
+// The names of sessions where none is given. One with a terminal is not the one without.
+const (
+	defaultSession     = "default"
+	terminalSession    = "tty"
+	interactiveSession = "interactive"
+)
+
+// sessionName is the session that the flags name.
+func sessionName(c *cli.Context, without string) string {
+	if c.IsSet("session") {
+		return c.String("session")
+	}
+	return without
+}
 
 // shellError is an error of the runtime's, as opposed to a command that fails. The status
 // is that of env(1) and timeout(1).
@@ -119,13 +132,21 @@ func (a *app) shellCommand(c *cli.Context) error {
 		args = args[1:]
 	}
 	q.Text = strings.Join(args, " ")
-	background, stdin := c.Bool("background"), c.Bool("stdin")
+	background, stdin, tty := c.Bool("background"), c.Bool("stdin"), c.Bool("tty")
 	switch {
-	case background && stdin:
-		return errors.New("--background, --stdin: one of them")
+	case background && (stdin || tty):
+		return errors.New("--background: there is nobody to pass stdin on, nor a terminal")
 	case background && (q.Timeout != 0 || q.IdleTimeout != 0):
 		return errors.New("--background: there is nobody to watch the time")
-	case len(args) > 0 && background:
+	case len(args) == 0 && (background || !isTerminal(a.stdin)):
+		return errors.New("there is no command, and standard input is not a terminal")
+	case len(args) == 0:
+		q.Name = sessionName(c, interactiveSession)
+		return a.withHolder(c, id, func(h *holder.Client) error { return a.shellTerminal(h, q) })
+	case tty:
+		q.Name = sessionName(c, terminalSession)
+		return a.withHolder(c, id, func(h *holder.Client) error { return a.shellTerminal(h, q) })
+	case background:
 		return a.withHolder(c, id, func(h *holder.Client) error {
 			job, err := h.Start(q)
 			if err == nil {
@@ -133,25 +154,20 @@ func (a *app) shellCommand(c *cli.Context) error {
 			}
 			return err
 		})
-	case len(args) > 0:
-		if stdin {
-			closeInput, err := a.passStdin(q)
-			if err != nil {
-				return err
-			}
-			defer closeInput()
+	case stdin:
+		closeInput, err := a.passStdin(q)
+		if err != nil {
+			return err
 		}
-		return a.withHolder(c, id, func(h *holder.Client) error { return a.shellRun(h, q) })
-	case isTerminal(a.stdin) && !background:
-		return a.withHolder(c, id, func(h *holder.Client) error { return a.shellAttach(h, q) })
+		defer closeInput()
 	}
-	return errors.New("there is no command, and standard input is not a terminal")
+	return a.withHolder(c, id, func(h *holder.Client) error { return a.shellRun(h, q) })
 }
 
 // shellRequest is what the flags say.
 func shellRequest(c *cli.Context) (*holder.Request, error) {
 	q := &holder.Request{Isolated: c.Bool("isolated")}
-	q.Name, q.Dir, q.Env = c.String("session"), c.String("cwd"), list(c, "env")
+	q.Name, q.Dir, q.Env = sessionName(c, defaultSession), c.String("cwd"), list(c, "env")
 	if q.Name == "" {
 		return nil, errors.New(`--session "": must be a name`)
 	}
@@ -278,15 +294,16 @@ func shellStatus(res *shell.Result) int {
 	return res.ExitStatus
 }
 
-// shellAttach joins the terminal to an interactive shell. What ends this process, the end of
-// the terminal for instance, leaves the shell as it is.
-func (a *app) shellAttach(h *holder.Client, q *holder.Request) error {
+// shellTerminal joins the caller's terminal to that of a command or of an interactive shell.
+// What ends this process, the end of the caller's terminal for instance, ends the command,
+// and leaves an interactive shell as it is.
+func (a *app) shellTerminal(h *holder.Client, q *holder.Request) error {
 	if f := a.terminal(); f != nil {
 		if ws, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil {
 			q.Rows, q.Columns = int(ws.Row), int(ws.Col)
 		}
 	}
-	master, err := h.Attach(q)
+	master, err := h.Terminal(q)
 	if err != nil {
 		return err
 	}

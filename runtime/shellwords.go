@@ -64,7 +64,7 @@ func (a *app) shellWord(c *cli.Context, word string) error {
 		}
 		return h.Stop(session)
 	case "jobs":
-		all, err := h.Jobs(c.String("session"))
+		all, err := h.Jobs(sessionName(c, defaultSession))
 		if err != nil {
 			return err
 		}
@@ -87,12 +87,12 @@ func (a *app) noHolder(c *cli.Context, word string) error {
 	case word == "stop":
 		return fmt.Errorf("there is no session %q", c.Args().Get(2))
 	}
-	return fmt.Errorf("there is no session %q", c.String("session"))
+	return fmt.Errorf("there is no session %q", sessionName(c, defaultSession))
 }
 
 // shellJob does what is about one job.
 func (a *app) shellJob(c *cli.Context, h *holder.Client, word string, job int, more []string) error {
-	session := c.String("session")
+	session := sessionName(c, defaultSession)
 	switch word {
 	case "wait":
 		j, err := h.Wait(session, job)

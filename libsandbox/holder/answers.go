@@ -70,6 +70,9 @@ func (s *server) run(c *conn, q *Request) error {
 	if err != nil {
 		return err
 	}
+	if h.Terminal && q.Rows > 0 {
+		_ = h.Resize(q.Rows, q.Columns)
+	}
 	x, err := h.Begin(c.ctx, q.command())
 	if err != nil {
 		s.leave(h)
@@ -77,7 +80,7 @@ func (s *server) run(c *conn, q *Request) error {
 	}
 	s.mu.Lock()
 	c.finish = func(read bool) {
-		if !read {
+		if !read && !h.Terminal { // a terminal may be gone
 			drain(x.Stdout)
 			drain(x.Stderr)
 		}

@@ -147,9 +147,14 @@ func (c *Client) Signal(session string, job int, sig unix.Signal) error {
 	return err
 }
 
-// Attach starts or finds an interactive shell, and returns the master of its terminal.
-func (c *Client) Attach(q *Request) (*os.File, error) {
-	q.Op = OpAttach
+// Terminal begins the request's command in a session that has a terminal or, where there is
+// no command, starts or finds an interactive shell. It returns the master of the terminal,
+// which is the caller's to close.
+func (c *Client) Terminal(q *Request) (*os.File, error) {
+	q.Op, q.Settings.Terminal = OpRun, true
+	if q.Text == "" {
+		q.Op = OpAttach
+	}
 	if err := c.ask(q); err != nil {
 		return nil, err
 	}
@@ -157,14 +162,14 @@ func (c *Client) Attach(q *Request) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(files) != 1 {
-		closeAll(files)
+	if len(files) == 0 {
 		return nil, errPacket
 	}
+	closeAll(files[1:]) // nothing is written there
 	return os.NewFile(uintptr(files[0]), "terminal"), nil
 }
 
-// Result waits for the end of what Attach has begun.
+// Result waits for the end of what Terminal has begun.
 func (c *Client) Result() (*shell.Result, error) {
 	f, _, err := c.answer(kindResult)
 	if err != nil {

@@ -71,7 +71,7 @@ type Request struct {
 	Stream shell.Stream
 	Offset int64
 	Signal unix.Signal
-	// Rows and Columns are the size of the terminal of OpAttach.
+	// Rows and Columns are the size of the terminal, if there is one; 0 is unknown.
 	Rows, Columns int
 }
 

@@ -113,7 +113,7 @@ func TestShell_Errors(t *testing.T) {
 		{[]string{s.id}, "there is no command"},
 		{[]string{"--timeout", "-1", s.id, "true"}, `--timeout \"-1\": must be a time`},
 		{[]string{"--session", "none", "jobs", s.id}, `there is no session \"none\"`},
-		{[]string{"--background", "-i", s.id, "true"}, "--background, --stdin: one of them"},
+		{[]string{"--background", "-i", s.id, "true"}, "--background: there is nobody to pass stdin on"},
 		{[]string{"--shell", "/none", "--session", "bad", s.id, "true"}, "/none"},
 	} {
 		if r := s.Do(append([]string{"shell"}, tt.args...)...); r.Code != 125 || !strings.Contains(r.Stderr, tt.want) {
@@ -268,6 +268,78 @@ func TestShell_Memory(t *testing.T) {
 	h.Must(t, err)
 	if t.Logf("%d KiB", kib); kib > 10<<10 {
 		t.Errorf("the holder has %d KiB", kib)
+	}
+}
+
+// typing is the verb with a terminal.
+func (s *shelled) typing(args ...string) (*h.Cmd, *h.Console) {
+	s.t.Helper()
+	master, slave := h.OpenPTY(s.t)
+	master.SetSize(33, 77)
+	c := s.Command(append([]string{"--root", s.Root, "shell"}, args...), func(c *exec.Cmd) { c.Stdin, c.Stdout, c.Stderr = slave, slave, slave })
+	slave.Close()
+	return c, master
+}
+
+func TestShell_TTY(t *testing.T) {
+	t.Parallel()
+	s := newShelled(t)
+	for range 2 { // the second time in the session of the first
+		c, tty := s.typing("-t", s.id, "exit_status() { return 5; }; A=$A+; stty size; echo vars$A; test -t 2 && read line && echo got $line; read line; echo not reached")
+		tty.WaitText("33 77\r\nvars+")
+		tty.Type("typed\r")
+		tty.WaitText("got typed\r\n")
+		tty.Type("\x1a\x03") // the keys that stop and interrupt go to the command
+		if r := c.Finish(); r.Code != 130 {
+			t.Errorf("interrupted: %+v, %q", r, tty.Text())
+		}
+	}
+	c, tty := s.typing("-t", s.id, "echo vars$A; exit_status; stty -echo; cat")
+	tty.WaitText("vars++\r\n")
+	tty.Type("last\n")
+	tty.WaitText("last\r\n")
+	tty.Type("\x04")
+	if r := c.Finish(); r.Code != 0 {
+		t.Errorf("%+v, %q", r, tty.Text())
+	}
+	if r := s.Do("shell", "-t", s.id, "seq 10000 | tail -1; exit_status"); r.Code != 5 || r.Stdout != "10000\r\n" {
+		t.Errorf("without a terminal of the caller's: %+v", r)
+	}
+	if r := s.shell("true", "--session", "tty"); r.Code != 125 || !strings.Contains(r.Stderr, "a terminal is what only one of the two has") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// An interactive shell outlives the terminal that it was begun from.
+func TestShell_Interactive(t *testing.T) {
+	t.Parallel()
+	s := newShelled(t)
+	c, tty := s.typing(s.id)
+	tty.Type("stty size; A=kept; echo va''rs\r")
+	tty.WaitText("33 77\r\nvars\r\n")
+	tty.SetSize(11, 22)
+	h.Must(t, c.Process.Signal(unix.SIGWINCH)) // which is sent for a controlling terminal
+	tty.Type("until stty size | grep -q '11 22'; do sleep 0.01; done; echo resi''zed\r")
+	tty.WaitText("resized\r\n")
+	if second, other := s.typing(s.id); second.Finish().Code != 125 {
+		t.Errorf("two terminals on one shell: %q", other.Text())
+	}
+	h.Must(t, c.Process.Signal(unix.SIGHUP))
+	if r := c.Finish(); r.Code != 129 {
+		t.Errorf("hung up: %+v", r)
+	}
+	c, tty = s.typing(s.id)
+	tty.Type("echo $A.; exit 3\r")
+	tty.WaitText("kept.\r\n")
+	if r := c.Finish(); r.Code != 3 {
+		t.Errorf("%+v, %q", r, tty.Text())
+	}
+	c, tty = s.typing(s.id)
+	tty.Type("echo $A.\r")
+	tty.WaitText("\n.\r\n")
+	s.Do("shell", "stop", s.id, "interactive").OK(t)
+	if r := c.Finish(); r.Code != 129 {
+		t.Errorf("stopped: %+v, %q", r, tty.Text())
 	}
 }
 
