@@ -47,6 +47,9 @@ func New(ctx context.Context, c *Config) (*Sandbox, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", c.explain(err))
 	}
+	sb.mu.Lock()
+	sb.conf = b.Spec // is what is stored
+	sb.mu.Unlock()
 	return sb, nil
 }
 

@@ -98,6 +98,10 @@ func (sb *Sandbox) Shell(ctx context.Context, o *ShellOptions) (*shell.Session, 
 // findShell looks for a shell in the container.
 func (sb *Sandbox) findShell() ([]string, error) {
 	p, err := sb.enter()
+	if errors.Is(err, ErrNotRunning) {
+		sb.settle()
+		p, err = sb.enter()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -129,8 +133,8 @@ func mergeEnv(env, more []string) []string {
 	return all
 }
 
-// startShell executes the shell of a session. One that a reset overtakes is executed after
-// it.
+// startShell executes the shell of a session. One that a reset or a snapshot overtakes is
+// executed after it.
 func (sb *Sandbox) startShell(ctx context.Context, o *ShellOptions, so *shell.StartOptions) (*shell.Process, error) {
 	p, err := sb.Process()
 	if err != nil {
@@ -145,11 +149,9 @@ func (sb *Sandbox) startShell(ctx context.Context, o *ShellOptions, so *shell.St
 		Subreaper: true, fileAt: shell.DirFD, idle: o.idle,
 	}
 	process, err := sb.Exec(ctx, p, x)
-	if errors.Is(err, ErrNotRunning) || errors.Is(err, errExecDied) {
-		if e, lerr := sb.store.lock(sb.id); lerr == nil {
-			e.close()
-			process, err = sb.Exec(ctx, p, x)
-		}
+	if errors.Is(err, ErrNotRunning) || errors.Is(err, ErrPaused) || errors.Is(err, errExecDied) {
+		sb.settle()
+		process, err = sb.Exec(ctx, p, x)
 	}
 	if err != nil {
 		return nil, err
@@ -165,8 +167,10 @@ func (sb *Sandbox) startShell(ctx context.Context, o *ShellOptions, so *shell.St
 	}, nil
 }
 
-// generation changes with each reset, whoever does it.
+// generation changes with each reset, whoever does it. It waits for the end of one: a shell
+// dies at its beginning.
 func (sb *Sandbox) generation() string {
+	sb.settle()
 	sb.mu.Lock()
 	defer sb.mu.Unlock()
 	if err := sb.reload(); err != nil {
@@ -174,6 +178,13 @@ func (sb *Sandbox) generation() string {
 	}
 	i := &sb.rec.Init
 	return fmt.Sprintf("%d.%d.%d", i.Pid, i.Start, i.Resets)
+}
+
+// settle waits until nobody works on the container.
+func (sb *Sandbox) settle() {
+	if e, err := sb.store.lock(sb.id); err == nil {
+		e.close()
+	}
 }
 
 // freezer stops and continues the processes of a container for a session. Meanwhile it has

@@ -236,6 +236,13 @@ func TestRunPaused(t *testing.T) {
 	if s, err := l.State(); err != nil || s.Status != StatePaused {
 		t.Errorf("%v, %v", s, err)
 	}
+	s, err := l.Shell(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Run(t.Context(), &shell.Command{Text: "true"}); !errors.Is(err, ErrPaused) {
+		t.Errorf("a shell was started in a paused container: %v", err)
+	}
 	if err := l.Resume(); err != nil {
 		t.Fatal(err)
 	}
@@ -348,4 +355,63 @@ func BenchmarkSandbox(b *testing.B) {
 			}
 		}
 	})
+}
+
+// TestRunRaces: commands, resets and snapshots at the same time. Each command gets its own
+// result or an error that says why, and nothing hangs.
+func TestRunRaces(t *testing.T) {
+	for _, mode := range []ResetMode{ResetRestart, ResetKeepInit} {
+		t.Run(string(mode), func(t *testing.T) {
+			c := boxed(t)
+			c.Volumes = []string{t.TempDir() + ":/cow:cow"}
+			l := newBox(t, c)
+			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+			defer cancel()
+			var all sync.WaitGroup
+			for i := range 3 {
+				all.Go(func() {
+					s, err := l.Shell(ctx, nil)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					for n := range 30 {
+						want := fmt.Sprintf("%d of %d\n", n, i)
+						r, err := s.Run(ctx, &shell.Command{Text: "echo " + want + "; echo x >/cow/x"})
+						switch {
+						case err != nil:
+							if !expectedInRace(err) {
+								t.Errorf("command %d: %v", n, err)
+							}
+						case r.Signal == 0 && string(r.Stdout) != want:
+							t.Errorf("command %d: %q, want %q: %+v", n, r.Stdout, want, r)
+						case r.Signal != 0 && r.Signal != unix.SIGKILL:
+							t.Errorf("command %d: %+v", n, r)
+						}
+					}
+				})
+			}
+			all.Go(func() {
+				for range 6 {
+					if err := l.Reset(ctx, &ResetOptions{Mode: mode}); err != nil {
+						t.Errorf("reset: %v", err)
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+			})
+			all.Go(func() {
+				for range 6 {
+					if _, err := l.Snapshot(ctx, ""); err != nil && !expectedInRace(err) {
+						t.Errorf("snapshot: %v", err)
+					}
+					time.Sleep(7 * time.Millisecond)
+				}
+			})
+			all.Wait()
+			if got := l.say("echo on; ls /cow"); got != "on" {
+				t.Errorf("afterwards: %s", got)
+			}
+			l.gone()
+		})
+	}
 }

@@ -212,9 +212,22 @@ func (s *Session) unlock() { <-s.busy }
 // ready sees to it that there is a shell. It says whether the one before was lost, and
 // nobody was told.
 func (s *Session) ready(ctx context.Context) error {
-	if s.shell != nil || s.broken != nil {
-		return s.broken
+	const tries = 10
+	for n := 1; ; n++ {
+		if s.shell != nil || s.broken != nil {
+			return s.broken
+		}
+		before := s.o.generation()
+		err := s.attempt(ctx)
+		if err == nil || ctx.Err() != nil || n == tries || s.o.generation() == before {
+			return err
+		}
+		// What it was started in has been replaced.
 	}
+}
+
+// attempt starts a shell.
+func (s *Session) attempt(ctx context.Context) error {
 	restore := s.dead && s.generation == s.o.generation()
 	if !restore {
 		s.cwd = s.home
