@@ -166,6 +166,7 @@ func ctrScenarios() []scenario {
 			ctr(c, "-d --memory-limit 67108864", forever).ok()
 			is(c.T, "metrics", c.line("tasks metrics c1"), ".*67108864.*|.*memory.usage.*")
 		}},
+		{"layers", false, ctrLayers},
 		{"flags", false, ctrFlags},
 	}
 }

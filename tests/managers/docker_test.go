@@ -2,6 +2,7 @@ package managers
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -26,8 +27,10 @@ func newDocker(t *testing.T) *docker {
 	if systemd() {
 		driver, parent = "systemd", env.cgroup+".slice"
 	}
+	script := filepath.Join(dir, "layered")
+	harness.WriteFile(t, script, fmt.Sprintf(layerScript, env.runtime), 0o755)
 	config, err := json.Marshal(map[string]any{
-		"runtimes":        map[string]any{"tested": map[string]any{"path": env.runtime}},
+		"runtimes":        map[string]any{"tested": map[string]any{"path": env.runtime}, "layered": map[string]any{"path": script}},
 		"default-runtime": "tested",
 		"data-root":       dir + "/data", "exec-root": dir + "/exec", "pidfile": dir + "/pid",
 		"hosts":         []string{"unix://" + dir + "/socket"},
@@ -75,6 +78,7 @@ func dockerScenarios() []scenario {
 	return []scenario{
 		{"network of several", false, compose},
 		{"build", false, dockerBuild},
+		{"layers", false, dockerLayers},
 		{"runtime by name", false, func(c client) {
 			is(c.T, "runtime", c.run("--runtime tested", "echo ok"), "ok")
 			c.start("c1", "", forever)

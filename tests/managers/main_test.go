@@ -121,6 +121,13 @@ func isolate(dir string) error {
 			return fmt.Errorf("overlay over %s: %w", target, err)
 		}
 	}
+	// Layers cannot be on one of the overlays.
+	if err := os.MkdirAll(layerRoot, 0o700); err != nil {
+		return err
+	}
+	if err := unix.Mount("layers", layerRoot, "tmpfs", 0, "mode=0700"); err != nil {
+		return err
+	}
 	if systemd() {
 		return exec.Command("ip", "link", "set", "lo", "up").Run() // /run has systemd's sockets
 	}

@@ -20,6 +20,7 @@ func podmanScenarios() []scenario {
 			is(c.T, "start", c.line("start -a c1"), "out")
 		}},
 		{"rootfs", false, rootfs},
+		{"layers", true, podmanLayers},
 		{"preserve-fds", false, preserveFDs},
 		{"hooks", false, hooks},
 		{"systemd mode", false, func(c client) {
