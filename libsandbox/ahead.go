@@ -7,6 +7,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -48,6 +49,10 @@ func (sb *Sandbox) takeAhead(key string) ahead {
 	}
 	return a
 }
+
+// prepareAfter is how long after a reset that begins: whoever resets or deletes the
+// container sooner does not wait for it.
+const prepareAfter = 5 * time.Millisecond
 
 // prepareNext makes the layer for the next reset to the first state, unless somebody else
 // is working on the container or there is one already. Where the next one is expected to

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -57,7 +58,7 @@ func (sb *Sandbox) Reset(ctx context.Context, o *ResetOptions) error {
 		return err
 	}
 	if sb.store.background == nil {
-		go sb.prepareNext(o.Mode)
+		time.AfterFunc(prepareAfter, func() { sb.prepareNext(o.Mode) })
 	}
 	return nil
 }
