@@ -73,9 +73,9 @@ func (s *server) run(c *conn, q *Request) error {
 	if h.Terminal && q.Rows > 0 {
 		_ = h.Resize(q.Rows, q.Columns)
 	}
+	defer s.leave(h)
 	x, err := h.Begin(c.ctx, q.command())
 	if err != nil {
-		s.leave(h)
 		return err
 	}
 	s.mu.Lock()
@@ -85,7 +85,6 @@ func (s *server) run(c *conn, q *Request) error {
 			drain(x.Stderr)
 		}
 		x.End()
-		h.users--
 	}
 	s.mu.Unlock()
 	// Where the client has gone, c.ctx ends the command.

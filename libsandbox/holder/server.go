@@ -243,6 +243,9 @@ func (c *conn) done(read bool) {
 
 // drop forgets a connection. The caller has the lock.
 func (s *server) drop(c *conn) {
+	if s.conns[c.fd] != c {
+		return
+	}
 	c.cancel()
 	c.done(c.read)
 	delete(s.conns, c.fd)
@@ -326,8 +329,16 @@ func (s *server) close() {
 	s.mu.Lock()
 	all, consoles := s.sessions, s.consoles
 	s.sessions, s.consoles = nil, nil
+	if s.watched >= 0 {
+		unix.Close(s.watched)
+		s.watched = -1
+	}
 	for _, c := range s.conns {
+		c.closed = true
 		c.cancel()
+		if !c.active {
+			s.drop(c)
+		}
 	}
 	s.mu.Unlock()
 	for _, h := range all {
