@@ -277,15 +277,16 @@ func (s *Session) feed() (err error) {
 	return nil
 }
 
-// refill keeps lines in the shell's stdin that send it back to the FIFO after an error or
-// SIGINT has sent it to its top level. Where the FIFO ends, so did this process, and the
+// refill keeps a line in the shell's stdin that sends it back to the FIFO after an error or
+// SIGINT has sent it to its top level. It is one: what ash's stdio reads ahead, the applets
+// that busybox runs without execve(2) take for their own input. Where the FIFO ends, so did this process, and the
 // shell has to end, too: opening the FIFO once more would wait for ever.
 func (p *process) refill() {
 	if !p.fed || pending(p.stdin) > 0 {
 		return
 	}
 	line := text(nil).str(`\. `, within, inputName, `; \exit`, "\n")
-	_, _ = unix.Write(p.stdin, bytes.Repeat(line, 16))
+	_, _ = unix.Write(p.stdin, line)
 }
 
 // deaf says whether a command has closed what ash has saved of its stdin, and nothing is

@@ -41,6 +41,17 @@ func TestErrors(t *testing.T) {
 	})
 }
 
+// TestStdinOfApplets: busybox runs some programs without execve(2), with what its own
+// stdio has read ahead.
+func TestStdinOfApplets(t *testing.T) {
+	eachShell(t, func(t *testing.T, s *Session) {
+		for range 2 {
+			s.want(t, "true | od -c | head -n 2; cat; printf 'b\\na\\n' | sort", "0000000\na\nb\n", 0)
+			s.run(t, "echo 'unbalanced")
+		}
+	})
+}
+
 func TestMayExport(t *testing.T) {
 	s := &Session{}
 	for _, text := range []string{":", "/bin/true", "ls -la .", "grep -r x . | head", "echo $(pwd) `id`", "pytest tests/unset_test.py", "cat export.txt"} {
