@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -253,6 +254,11 @@ func (r *run) finish(res *Result) {
 	res.Duration = time.Since(r.begun)
 	res.TimedOut = r.timedOut
 	if r.ending && !r.died && !s.settle() {
+		r.died = true
+	}
+	// Redirections, and so all commands, fail without the directory. The stdout is lost
+	// where a command closes what the shell has saved of it.
+	if !r.died && (!s.shell.intact(dirName, s.inside) || slices.Contains(r.words, byFooter) && !s.shell.intact("fd/1", inode(s.record))) {
 		r.died = true
 	}
 	r.release()

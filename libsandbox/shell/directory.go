@@ -4,15 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
 )
 
-// within is the directory as the shell names it.
-var within = "/proc/self/fd/" + strconv.Itoa(DirFD) + "/"
+// within is the directory as the shell names it, by DirFD.
+const within = "/proc/self/fd/100/"
+
+// dirName is DirFD of the shell, below /proc/PID.
+const dirName = "fd/100"
 
 // directory is where a session's FIFOs and scripts are.
 type directory struct {

@@ -13,7 +13,8 @@
 //
 //	0      input: a pipe (bash)      the lines below come through it
 //	       otherwise                 lines that have it read the FIFO "in" by the dot command
-//	1, 2   prompts                   a pipe that nobody reads and that never blocks
+//	1      records                   the FIFO s, told apart from prompts and what traps print
+//	2      prompts                   a pipe that nobody reads and that never blocks
 //	100    the session's directory   /proc/self/fd/100/NAME, written D/NAME here
 //
 // The directory should be a read-only mount, through which FIFOs can be written to all the
@@ -27,7 +28,7 @@
 //	-------                                            -----
 //	. D/r3                       $? of the one before, where it was not 0
 //	eval 'TEXT' </dev/null >D/o 2>D/e        ------->  runs TEXT
-//	echo "17 $?" >D/s
+//	echo "17 $?"                             (its own stdout: s)
 //	{ export -p; echo MARK; } >D/x
 //	   reads o and e         <-----------------------  output
 //	   reads s: 17 0         <-----------------------  record: command 17 has ended
@@ -50,7 +51,7 @@
 // After 1 ms, and then at growing intervals up to 100 ms, the session looks at what became
 // of a command that has not ended. If the shell has read all of its input, it is sent
 //
-//	echo "17 $?" >D/s
+//	echo "17 $? again" >D/s
 //
 // once more. A shell that is busy does not read it, and does no harm with it later. One
 // that has dropped the rest of the script, because an error or SIGINT sent it to its top

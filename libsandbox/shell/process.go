@@ -28,10 +28,9 @@ type process struct {
 	// shells has them read.
 	input, stdin int
 	prompt       int // the read end of its stdout and stderr, which says why it did not start
-	// children is /proc/PID/task/PID/children, cwd the name of /proc/PID/cwd.
-	children int
-	cwd      string
-	fed      bool // input is a FIFO
+	// proc is /proc/PID, children /proc/PID/task/PID/children.
+	proc, children int
+	fed            bool // input is a FIFO
 	// restoreEcho has the terminal, if there is one, as it is for commands.
 	restoreEcho func()
 	null        string // what stdin is without input
@@ -99,7 +98,8 @@ func (s *Session) startShell(ctx context.Context, restore bool) error {
 
 // initScript is the first that a shell runs.
 func (s *Session) initScript(restore bool) []byte {
-	t := text(nil).str(`case ${BASH_VERSION-} in ?*) \set +o history; \unset HISTFILE;; esac`, "\n")
+	t := text(nil).str(`\exec >`, within, recordName, "\n")
+	t = t.str(`case ${BASH_VERSION-} in ?*) \set +o history; \unset HISTFILE;; esac`, "\n")
 	if s.envValue != "" {
 		t = t.str(`\export ENV=`).quote(s.envValue).str("\n")
 	}
@@ -109,19 +109,25 @@ func (s *Session) initScript(restore bool) []byte {
 		t = t.str(`if \command \cd -- `).quote(s.cwd).str("\nthen ", `\unset OLDPWD; `, string(env))
 		t = t.str("else ", string(env), `\command \cd -- `).quote(s.home).str(` || \command \cd /`, "\nfi\n")
 	}
-	// A program that asks whether its stdin is a file, such as rg, must see a device.
-	t = t.str(`if \command \test -c /dev/null`, "\nthen ").greeting(s.seq, "null")
-	t = t.str("else ").greeting(s.seq, "file").str("fi\n")
 	return t.dump(s.seq)
 }
 
-func (t text) greeting(seq uint64, null string) text {
-	return t.str(`\command \echo "`).num(seq).str(` 0 `, null, ` ${BASH_VERSION:+bash}" >`, within, recordName, "\n")
+// greeting is a line that has the shell say what it is, and whether it has /dev/null: a
+// program that asks whether its stdin is a file, such as rg, must see a device.
+func greeting(seq uint64) text {
+	t := text(nil).str(`\command \test -c /dev/null && `)
+	for _, null := range []string{"null", "file"} {
+		t = t.str("\\command \\echo \"\n").num(seq).str(` 0 `, null, ` ${BASH_VERSION:+bash}" >`, within, recordName)
+		if null == "null" {
+			t = t.str(" || ")
+		}
+	}
+	return t.str("\n")
 }
 
 // launch starts the shell and opens what is needed of it.
 func (s *Session) launch(ctx context.Context, restore bool) (p *process, err error) {
-	p = &process{pidfd: -1, input: -1, stdin: -1, prompt: -1, children: -1}
+	p = &process{pidfd: -1, input: -1, stdin: -1, prompt: -1, children: -1, proc: -1}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -178,7 +184,9 @@ func (p *process) open() (err error) {
 		return fmt.Errorf("pidfd: %w", err)
 	}
 	pid := strconv.Itoa(p.Pid)
-	p.cwd = "/proc/" + pid + "/cwd"
+	if p.proc, err = unix.Open("/proc/"+pid, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("open /proc/PID of the shell: %w", err)
+	}
 	p.children, err = unix.Open("/proc/"+pid+"/task/"+pid+"/children", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("children of the shell (CONFIG_PROC_CHILDREN): %w", err)
@@ -202,7 +210,7 @@ func (p *process) close() (ws unix.WaitStatus) {
 	if p.stdin != p.input {
 		closeFD(p.stdin)
 	}
-	for _, fd := range []int{p.input, p.prompt, p.pidfd, p.children} {
+	for _, fd := range []int{p.input, p.prompt, p.pidfd, p.children, p.proc} {
 		closeFD(fd)
 	}
 	return ws
@@ -233,10 +241,11 @@ func (s *Session) greet(ctx context.Context) error {
 	if err := s.watch(p.pidfd, tagShell, unix.EPOLLIN); err != nil {
 		return err
 	}
-	if err := kernel.WriteAll(p.stdin, text(nil).str(`\. `, within, initName, "\n")); err != nil {
+	hello := greeting(s.seq)
+	if err := kernel.WriteAll(p.stdin, text(nil).str(`\. `, within, initName, "\n", string(hello))); err != nil {
 		return fmt.Errorf("write to its stdin: %w", err)
 	}
-	r := &run{s: s, seq: s.seq, begun: time.Now(), quiet: true}
+	r := &run{s: s, seq: s.seq, begun: time.Now(), quiet: true, ask: hello}
 	r.deadline = r.begun.Add(startTimeout)
 	if err := r.wait(ctx); err != nil {
 		return err
@@ -289,6 +298,13 @@ func (p *process) refill() {
 	_, _ = unix.Write(p.stdin, line)
 }
 
+// intact says whether the shell still has a descriptor on a file that it began with.
+func (p *process) intact(fd string, want file) bool {
+	var st unix.Stat_t
+	err := kernel.Retry(func() error { return unix.Fstatat(p.proc, fd, &st, 0) })
+	return err == nil && file{st.Dev, st.Ino} == want
+}
+
 // deaf says whether a command has closed what ash has saved of its stdin, and nothing is
 // running any more. Other shells end then; ash tries to get it back for ever. What the
 // shell has been replaced by (exec) has neither of the two open.
@@ -300,7 +316,7 @@ func (p *process) deaf() bool {
 // commands cost no new string. One that was removed is named as it was.
 func (p *process) directory(old string) string {
 	var buf [4096]byte
-	n, err := unix.Readlink(p.cwd, buf[:])
+	n, err := unix.Readlinkat(p.proc, "cwd", buf[:])
 	if err != nil {
 		return old
 	}

@@ -36,6 +36,7 @@ type run struct {
 	out, err sink
 	idle     time.Duration
 	active   time.Time // when there was output last
+	ask      []byte    // what is said in place of a footer
 	quiet    bool      // not to be killed process by process: nothing has been started yet
 	sent     int       // bytes, to the shell
 	external bool      // somebody else reads the outputs
@@ -255,12 +256,18 @@ func (r *run) lookAfter(now time.Time) {
 
 // footer is a record on a line of its own: dash and ash leave a script that an error has
 // aborted, and SIGINT has every shell leave it. It stays in the pipe until the shell is
-// back, and does nothing where the script has reported the end.
+// back, and does nothing where the script has reported the end. It opens the FIFO by name,
+// in case that the shell has lost its stdout.
 func (r *run) footer() []byte {
-	r.s.line = append(text(r.s.line[:0]).str(`\command \echo "`).num(r.seq), ` $?" >`...)
-	r.s.line = append(text(r.s.line).str(within), recordName+"\n"...)
+	if r.ask != nil {
+		return r.ask
+	}
+	r.s.line = text(r.s.line[:0]).str("\\command \\echo \"\n").num(r.seq).str(` $? `, byFooter, `" >`, within, recordName, "\n")
 	return r.s.line
 }
+
+// byFooter is in a record that a footer has written.
+const byFooter = "again"
 
 // abandon kills a shell that does not come back.
 func (r *run) abandon() {

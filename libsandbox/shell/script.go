@@ -36,9 +36,11 @@ func (t text) quote(s string) text {
 	return t.str(s, "'")
 }
 
-// record appends the command that reports $? as the end of command seq.
+// record appends the command that reports $? as the end of command seq. The shell's own
+// stdout is the FIFO of records; it is not opened each time as that is a fifth of what a
+// builtin costs. It begins a line, whatever a trap or a prompt has written there.
 func (t text) record(seq uint64, more string) text {
-	return t.str(`\command \echo "`).num(seq).str(` $?`, more, `" >`, within, recordName, "\n")
+	return t.str("\\command \\echo \"\n").num(seq).str(` $?`, more, "\"\n")
 }
 
 // dump appends the command that writes all exported variables, and then seq.

@@ -24,6 +24,7 @@ type Session struct {
 	envValue string
 	home     string
 	dir      directory
+	inside   file // the directory as the shell has it
 
 	// busy holds a value while somebody uses the shell: what is below is theirs.
 	busy   chan struct{}
@@ -87,6 +88,7 @@ func New(o *Options) (*Session, error) {
 		s.home = "/"
 	}
 	s.cwd = s.home
+	s.inside = inode(int(s.o.ShellDir.Fd()))
 	s.jobs.init(s)
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.Close())

@@ -107,7 +107,7 @@ func (s *Session) leaveTerminal(p *process) (err error) {
 		return err
 	}
 	p.input = p.stdin
-	line := text(nil).str(`\exec <`, within, topName, ` >/dev/null 2>&1`, "\n")
+	line := text(nil).str(`\exec <`, within, topName, ` >`, within, recordName, ` 2>/dev/null`, "\n")
 	if err := kernel.WriteAll(tty, line); err != nil {
 		return fmt.Errorf("terminal: %w", err)
 	}
