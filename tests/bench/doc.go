@@ -1,5 +1,5 @@
 // Command bench compares adl-runtime with crun and runc: the time of run,
-// create, start, delete, exec and --version, and the memory of the init that waits
+// create, start, delete, exec, shell and --version, and the memory of the init that waits
 // between create and start.
 //
 // What it does to compare like with like:

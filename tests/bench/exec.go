@@ -1,11 +1,15 @@
 package main
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // The operations inside a running container.
 const (
 	opExec     = "exec"      // /bin/true
 	opExecUser = "exec-user" // the same where the container has a user namespace
+	opShell    = "shell"     // a command of the shell's in a session; elsewhere a shell by exec
 
 	stepCreateUser = "create-user" // a container with a user namespace
 )
@@ -23,9 +27,21 @@ func execCycle(create string, exec step) cycle {
 	return cycle{steps: append(steps, step{opDeleteForce, false})}
 }
 
+// shellCycle is execCycle for commands of a shell, of which the first begins the session.
+func shellCycle(shell step) cycle {
+	c := execCycle(opCreate, shell)
+	c.steps = slices.Insert(c.steps, 2, step{shell.name, false})
+	return c
+}
+
 // execCommands are the worker's, by step.
 func (w *worker) execCommands(verb func(...string) []string, bundle func(string) string) map[string][]string {
+	shell := verb("exec", w.id, "/bin/sh", "-c", ":")
+	if w.Runtime == nameADL {
+		shell = verb("shell", w.id, ":")
+	}
 	return map[string][]string{
+		opShell:        shell,
 		opExec:         verb("exec", w.id, "/bin/true"),
 		opExecUser:     verb("exec", w.id, "/bin/true"),
 		stepCreateUser: verb("create", "--bundle", bundle(userBundle), "--pid-file", w.pidFile(), w.id),
@@ -53,5 +69,6 @@ func addUserNamespace(spec map[string]any) error {
 // without, the slowest part of joining a cgroup by its id does not show.
 func execTargets(gapMS int64) []target {
 	k := key{Op: opExec, Metric: latency, N: 1, GapMS: gapMS}
-	return []target{{k, nameCrun, 0.5}, {k, nameRunc, 0.2}}
+	shell := key{Op: opShell, Metric: latency, N: 1, GapMS: gapMS}
+	return []target{{k, nameCrun, 0.5}, {k, nameRunc, 0.2}, {shell, nameCrun, 0.7}}
 }

@@ -66,7 +66,7 @@ const (
 
 // allOps lists the timed steps in report order.
 func allOps() []string {
-	return []string{opRun, opCreate, opStart, opDelete, opDeleteForce, opRunPodman, opPause, opResume, opExec, opExecUser, opVersion}
+	return []string{opRun, opCreate, opStart, opDelete, opDeleteForce, opRunPodman, opPause, opResume, opExec, opExecUser, opShell, opVersion}
 }
 
 // now reads CLOCK_MONOTONIC, which all processes share, in nanoseconds.

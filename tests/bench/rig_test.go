@@ -47,7 +47,7 @@ case $verb in
 run) case $5 in */probe) exit 7;; esac ;;
 create) mkdir "$state"; sleep 1000 & echo $! | tee "$state/pid" >"$7" ;;
 start) ;;
-exec) ;;
+exec | shell) ;;
 delete) [ "$4" != --force ] || kill -9 $(cat "$state/pid"); rm -r "$state" ;;
 esac
 `
@@ -114,7 +114,7 @@ func TestMeasureFake(t *testing.T) {
 		case k.Metric == pss || k.Metric == rss:
 			want = 2 // one for each gap
 		}
-		if k.Op == opExec || k.Op == opExecUser {
+		if k.Op == opExec || k.Op == opExecUser || k.Op == opShell {
 			want *= execs
 		}
 		if len(v) != want {

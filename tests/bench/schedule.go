@@ -34,6 +34,7 @@ func cycles(ops []string) []cycle {
 		{steps: []step{{opCreate, false}, {opStart, false}, want(opDeleteForce)}},
 		execCycle(opCreate, want(opExec)),
 		execCycle(stepCreateUser, want(opExecUser)),
+		shellCycle(want(opShell)),
 		{steps: []step{want(opVersion)}, single: true},
 	}
 	return slices.DeleteFunc(all, func(c cycle) bool {

@@ -129,7 +129,7 @@ func (w *worker) serve(q request) reply {
 
 func (w *worker) step(q request) (reply, error) {
 	switch q.Step {
-	case opVersion, opExec, opExecUser, opPause, opResume:
+	case opVersion, opExec, opExecUser, opShell, opPause, opResume:
 		return w.timed(q, 0, func() error { return nil })
 	case opRun, opRunPodman:
 		return w.timed(q, 0, w.checkGone)
