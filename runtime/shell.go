@@ -240,6 +240,7 @@ func startHolder(root, id string, listener *os.File) error {
 	closeOnExec()
 	_, err = syscall.ForkExec("/proc/self/exe", []string{name, "--root", root, "shell", "--hold", id}, &syscall.ProcAttr{
 		Dir: "/", Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), listener.Fd()}, Sys: &syscall.SysProcAttr{Setsid: true},
+		Env: []string{"GODEBUG=disablethp=1"}, // huge pages would make its heap of 1 MiB one of 4
 	})
 	if err != nil {
 		return fmt.Errorf("start "+name+" shell --hold: %w", err)
