@@ -87,8 +87,15 @@ func TestJobs(t *testing.T) {
 		if out := sleeper.output(Stdout); out != "begun\n" {
 			t.Errorf("%q", out)
 		}
-		if err := sleeper.Signal(unix.SIGTERM); err != unix.ESRCH {
-			t.Errorf("signal to a job that has ended: %v", err)
+		// What it has started was sent the signal, too, and may take longer to end.
+		for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+			err := sleeper.Signal(unix.SIGTERM)
+			if err == unix.ESRCH {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("signal to a job that has ended: %v", err)
+			}
 		}
 		if n := len(s.Jobs()); n != 2 {
 			t.Errorf("%d jobs", n)
