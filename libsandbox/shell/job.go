@@ -150,7 +150,7 @@ func (s *Session) startJob(ctx context.Context, j *Job, c *Command) (err error) 
 	}
 	plain := *c
 	plain.Isolated, plain.Timeout = true, 0
-	r := &run{s: s, c: &plain, job: true}
+	r := &run{s: s, c: &plain, job: true, external: true}
 	res := &Result{}
 	s.seq++
 	r.seq = s.seq

@@ -227,7 +227,7 @@ func (s *Session) settle() bool {
 	}
 	s.struck = s.struck[:0]
 	s.seq++
-	r := &run{s: s, seq: s.seq, begun: time.Now(), quiet: true}
+	r := &run{s: s, seq: s.seq, begun: time.Now(), quiet: true, external: true}
 	r.deadline = r.begun.Add(patience)
 	_ = s.send(r.footer())
 	return r.wait(context.Background()) == nil && r.recorded

@@ -75,7 +75,7 @@ func (s *Session) internal(ctx context.Context, t text) ([]byte, error) {
 	s.seq++
 	last := s.last
 	s.last = 0
-	r := &run{s: s, c: &Command{Timeout: 10 * time.Second}, seq: s.seq, quiet: true}
+	r := &run{s: s, c: &Command{Timeout: 10 * time.Second}, seq: s.seq, quiet: true, external: true}
 	if err := r.trigger(t.record(r.seq, "")); err != nil {
 		return nil, err
 	}

@@ -245,7 +245,7 @@ func (s *Session) greet(ctx context.Context) error {
 	if err := kernel.WriteAll(p.stdin, text(nil).str(`\. `, within, initName, "\n", string(hello))); err != nil {
 		return fmt.Errorf("write to its stdin: %w", err)
 	}
-	r := &run{s: s, seq: s.seq, begun: time.Now(), quiet: true, ask: hello}
+	r := &run{s: s, seq: s.seq, begun: time.Now(), quiet: true, external: true, ask: hello}
 	r.deadline = r.begun.Add(startTimeout)
 	if err := r.wait(ctx); err != nil {
 		return err

@@ -39,7 +39,7 @@ type run struct {
 	ask      []byte    // what is said in place of a footer
 	quiet    bool      // not to be killed process by process: nothing has been started yet
 	sent     int       // bytes, to the shell
-	external bool      // somebody else reads the outputs
+	external bool      // the outputs are not read: out and err are not set
 	again    bool      // there is more to read
 
 	// look is when to look next whether the shell is still at it, pause the time after that.
