@@ -73,9 +73,9 @@ func (s *server) run(c *conn, q *Request) error {
 	if h.Terminal && q.Rows > 0 {
 		_ = h.Resize(q.Rows, q.Columns)
 	}
-	defer s.leave(h)
 	x, err := h.Begin(c.ctx, q.command())
 	if err != nil {
+		s.leave(h)
 		return err
 	}
 	s.mu.Lock()
@@ -90,6 +90,7 @@ func (s *server) run(c *conn, q *Request) error {
 	// Where the client has gone, c.ctx ends the command.
 	_ = send(c.fd, fields{kindBegun}, x.Stdout, x.Stderr)
 	res, err := x.Wait(c.ctx)
+	s.leave(h) // before the client can ask for a snapshot
 	if err != nil {
 		return err
 	}

@@ -98,6 +98,8 @@ func (s *Session) leaveTerminal(p *process) (err error) {
 	if err != nil {
 		return fmt.Errorf("terminal: %w", err)
 	}
+	// Nobody could continue what the key (^Z) has stopped, the shell itself among it.
+	echo.Cc[unix.VSUSP] = 0 // _POSIX_VDISABLE
 	silent := *echo
 	silent.Lflag &^= unix.ECHO
 	if err := unix.IoctlSetTermios(tty, unix.TCSETS, &silent); err != nil {

@@ -289,7 +289,7 @@ func TestShell_TTY(t *testing.T) {
 		tty.WaitText("33 77\r\nvars+")
 		tty.Type("typed\r")
 		tty.WaitText("got typed\r\n")
-		tty.Type("\x1a\x03") // the keys that stop and interrupt go to the command
+		tty.Type("\x1a\x03") // what would stop it is a character like others
 		if r := c.Finish(); r.Code != 130 {
 			t.Errorf("interrupted: %+v, %q", r, tty.Text())
 		}
