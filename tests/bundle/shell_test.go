@@ -289,10 +289,22 @@ func TestShell_TTY(t *testing.T) {
 		tty.WaitText("33 77\r\nvars+")
 		tty.Type("typed\r")
 		tty.WaitText("got typed\r\n")
-		tty.Type("\x1a\x03") // what would stop it is a character like others
+		tty.Type("\x1a") // what would stop it is a character like others
+		stop := make(chan struct{})
+		go func() { // until it is heard: a shell loses what comes between two commands
+			for {
+				_, _ = tty.WriteString("\x03")
+				select {
+				case <-stop:
+					return
+				case <-time.After(50 * time.Millisecond):
+				}
+			}
+		}()
 		if r := c.Finish(); r.Code != 130 {
 			t.Errorf("interrupted: %+v, %q", r, tty.Text())
 		}
+		close(stop)
 	}
 	c, tty := s.typing("-t", s.id, "echo vars$A; exit_status; stty -echo; cat")
 	tty.WaitText("vars++\r\n")
