@@ -98,6 +98,9 @@ func (s *Session) leaveTerminal(p *process) (err error) {
 	if err != nil {
 		return fmt.Errorf("terminal: %w", err)
 	}
+	// The line editor of ash may have been faster, which turns these off.
+	echo.Lflag |= unix.ECHO | unix.ICANON | unix.ISIG
+	echo.Cc[unix.VINTR] = 3 // ^C
 	// Nobody could continue what the key (^Z) has stopped, the shell itself among it.
 	echo.Cc[unix.VSUSP] = 0 // _POSIX_VDISABLE
 	silent := *echo

@@ -285,7 +285,7 @@ func TestShell_TTY(t *testing.T) {
 	t.Parallel()
 	s := newShelled(t)
 	for range 2 { // the second time in the session of the first
-		c, tty := s.typing("-t", s.id, "exit_status() { return 5; }; A=$A+; stty size; echo vars$A; test -t 2 && read line && echo got $line; read line; echo not reached")
+		c, tty := s.typing("-t", s.id, "exit_status() { return 5; }; A=$A+; stty size; echo vars$A; test -t 2 && read line && echo got $line; sleep 100; echo not reached")
 		tty.WaitText("33 77\r\nvars+")
 		tty.Type("typed\r")
 		tty.WaitText("got typed\r\n")
