@@ -325,6 +325,12 @@ const parkTime = 50 * time.Millisecond
 // stands in a directory of the root filesystem makes a snapshot a copy.
 func (sb *Sandbox) park(ctx context.Context) (unpark func()) {
 	sb.mu.Lock()
+	frozen := sb.frozen()
+	sb.mu.Unlock()
+	if frozen {
+		return func() {} // they cannot be sent anywhere
+	}
+	sb.mu.Lock()
 	var all []*shell.Session
 	for s := range sb.sessions {
 		if s.Pid() != 0 {

@@ -236,6 +236,9 @@ func TestRunPaused(t *testing.T) {
 	if s, err := l.State(); err != nil || s.Status != StatePaused {
 		t.Errorf("%v, %v", s, err)
 	}
+	if _, err := l.Snapshot(t.Context(), "paused"); err != nil {
+		t.Error(err)
+	}
 	s, err := l.Shell(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)

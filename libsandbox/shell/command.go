@@ -233,12 +233,14 @@ func (r *run) end(ctx context.Context) (*Result, error) {
 		same := s.generation == s.o.generation()
 		s.bury(false)
 		res.Restarted = same
-		r.died = false
+		r.died, r.unread = false, false
 		if err := r.send(ctx); err != nil {
 			return nil, err
 		}
 	}
 	r.finish(res)
+	res.Restarted = res.Restarted || s.untold
+	s.untold = false
 	return res, nil
 }
 

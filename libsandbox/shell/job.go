@@ -119,34 +119,41 @@ func (s *Session) Start(ctx context.Context, c *Command) (*Job, error) {
 		return nil, err
 	}
 	defer s.unlock()
-	if err := s.ready(ctx); err != nil {
-		return nil, err
-	}
-	if n := s.jobs.unfinished(); n >= s.o.Jobs {
-		return nil, fmt.Errorf("start job: %d run already", n)
-	}
-	j := s.jobs.make(c.Text)
-	j.Background = true
-	if err := s.startJob(ctx, j, c); err != nil {
+	const tries = 3 // a shell may have died since the last command
+	for try := 1; ; try++ {
+		if err := s.ready(ctx); err != nil {
+			return nil, err
+		}
+		if n := s.jobs.unfinished(); n >= s.o.Jobs {
+			return nil, fmt.Errorf("start job: %d run already", n)
+		}
+		j := s.jobs.make(c.Text)
+		j.Background = true
+		unseen, err := s.startJob(ctx, j, c)
+		if err == nil {
+			s.jobs.add(j)
+			return j, nil
+		}
 		j.close()
-		return nil, err
+		if !unseen || try == tries {
+			return nil, err
+		}
 	}
-	s.jobs.add(j)
-	return j, nil
 }
 
-// startJob makes a job's FIFOs and has the shell start it.
-func (s *Session) startJob(ctx context.Context, j *Job, c *Command) (err error) {
+// startJob makes a job's FIFOs and has the shell start it. unseen: the shell had died
+// before it read the command.
+func (s *Session) startJob(ctx context.Context, j *Job, c *Command) (unseen bool, err error) {
 	base := jobName + strconv.Itoa(j.Number)
 	for i, stream := range []string{outName, errName} {
 		fd, err := s.dir.output(base + stream)
 		if err != nil {
-			return err
+			return false, err
 		}
 		j.collect(Stream(i+1), fd)
 	}
 	if j.record, err = s.dir.fifo(base+recordName, unix.O_RDWR); err != nil {
-		return err
+		return false, err
 	}
 	plain := *c
 	plain.Isolated, plain.Timeout = true, 0
@@ -156,31 +163,32 @@ func (s *Session) startJob(ctx context.Context, j *Job, c *Command) (err error) 
 	r.seq = s.seq
 	stdin, err := r.stdin()
 	if err != nil {
-		return err
+		return false, err
 	}
 	j.run = r
 	name := within + base
 	t := text(s.line[:0]).status(s.last).str("{ ").eval(&plain, stdin, name+outName, name+errName)
 	t = t.str("\n", `\command \echo "$?" >`, name, recordName, "\n} &\n")
 	if err := r.trigger(t.record(r.seq, " $!")); err != nil {
-		return err
+		return false, err
 	}
 	if err := r.wait(ctx); err != nil {
-		return err
+		return false, err
 	}
 	status := s.last
+	unseen = r.died && r.unseen() // before finish closes the shell's input
 	j.run = &run{s: s, stdinName: r.stdinName, pumping: r.pumping}
 	r.stdinName = ""
 	r.finish(res)
 	switch {
 	case r.stopped != nil:
-		return r.stopped
+		return false, r.stopped
 	case r.died || len(r.words) != 1:
-		return fmt.Errorf("start job: the shell did not start it: %s", r.how())
+		return unseen, fmt.Errorf("start job: the shell did not start it: %s", r.how())
 	}
 	s.last = status
 	s.openJob(j, r.words[0])
-	return nil
+	return false, nil
 }
 
 // openJob finds the process of a job, which the shell knows by its pid in its own

@@ -26,7 +26,8 @@ func (s *Session) Park(ctx context.Context) error {
 		return nil
 	}
 	p := &parked{cwd: s.cwd, last: s.last}
-	said, err := s.internal(ctx, text(nil).str(
+	// ctx is for the wait alone: a shell that is slow to answer is not one to be given up.
+	said, err := s.internal(context.WithoutCancel(ctx), text(nil).str(
 		`\command \printf '%s\0%s\0%s' "${PWD-}" "${OLDPWD+set}" "${OLDPWD-}" >`, within, outName, "\n",
 		`\command \cd / >`, within, outName, "\n"))
 	if err != nil {
@@ -70,7 +71,7 @@ func (s *Session) Unpark() error {
 }
 
 // internal has the shell run a script of the session's own, and returns what it wrote to
-// the FIFO of outputs. A shell that has died is no error.
+// the FIFO of outputs. A shell that has died is no error; the next Result says so.
 func (s *Session) internal(ctx context.Context, t text) ([]byte, error) {
 	s.seq++
 	last := s.last
@@ -86,6 +87,7 @@ func (s *Session) internal(ctx context.Context, t text) ([]byte, error) {
 	out.read(-1, s.scratch)
 	if r.died {
 		s.bury(false)
+		s.untold = true
 		if r.ending || r.lost {
 			return nil, errors.New(r.how())
 		}

@@ -250,6 +250,9 @@ func (s *Session) greet(ctx context.Context) error {
 	if err := r.wait(ctx); err != nil {
 		return err
 	}
+	if r.stopped != nil {
+		return r.stopped
+	}
 	if !r.recorded {
 		return fmt.Errorf("it did not run %s%s (is /proc mounted?): %s", within, initName, r.how())
 	}

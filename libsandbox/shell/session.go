@@ -34,6 +34,7 @@ type Session struct {
 	// state is to be restored.
 	generation string
 	dead       bool
+	untold     bool // and no Result has said so
 	cwd        string
 	exports    exports
 	seq        uint64 // of the last command
@@ -211,8 +212,7 @@ func (s *Session) lock(ctx context.Context) error {
 
 func (s *Session) unlock() { <-s.busy }
 
-// ready sees to it that there is a shell. It says whether the one before was lost, and
-// nobody was told.
+// ready sees to it that there is a shell.
 func (s *Session) ready(ctx context.Context) error {
 	const tries = 10
 	for n := 1; ; n++ {
@@ -232,6 +232,7 @@ func (s *Session) ready(ctx context.Context) error {
 func (s *Session) attempt(ctx context.Context) error {
 	restore := s.dead && s.generation == s.o.generation()
 	if !restore {
+		s.untold = false
 		s.cwd = s.home
 		s.exports.last = nil
 	}
