@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 go=${GO:-go}
 TAGS=${TAGS:-urfave_cli_no_docs}
 
-root='adl.run/adl-runtime/(libsandbox|libsandbox/cgroup|libsandbox/layer|libsandbox/internal/kernel(/.*)?|tests/(bench|bundle|harness))'
+root='adl.run/adl-runtime/(libsandbox|libsandbox/cgroup|libsandbox/layer|libsandbox/internal/kernel(/.*)?|tests/(bench|bundle|harness|soak))'
 
 # select PATTERN [-v]: this module's packages whose whole path matches, or not
 select_packages() { "$go" list ./... | grep -Ex ${2:+"$2"} -- "$1"; }
