@@ -31,7 +31,7 @@ func TestStdinOfTheProcess(t *testing.T) {
 	for _, args := range shells() {
 		for range 10 {
 			s := session(t, &Options{Args: args})
-			s.want(t, "(sleep 0.002; echo late) & echo x", "x\n", 0)
+			s.run(t, "(sleep 0.002; echo late) &") // what is late becomes a job, as a rule
 			if _, err := s.Start(context.Background(), &Command{Text: "echo job"}); err != nil {
 				t.Fatal(err)
 			}
