@@ -219,7 +219,7 @@ func (r *run) release() {
 }
 
 // end waits for the command's end and says how it was. A shell that had died before it
-// read the command is replaced, and its successor gets it.
+// read the command is replaced, and its successor gets it, unless the command is to end.
 func (r *run) end(ctx context.Context) (*Result, error) {
 	s := r.s
 	res := &Result{}
@@ -227,7 +227,7 @@ func (r *run) end(ctx context.Context) (*Result, error) {
 		if err := r.wait(ctx); err != nil {
 			return nil, err
 		}
-		if !r.died || r.lost || res.Restarted || !r.unseen() {
+		if !r.died || r.lost || r.ending || res.Restarted || !r.unseen() {
 			break
 		}
 		same := s.generation == s.o.generation()
