@@ -18,7 +18,7 @@ export GO TAGS
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint unit root cross fuzz conformance managers bench bench-layers soak man completion install clean
+.PHONY: help build run test lint unit root cross fuzz conformance managers bench bench-layers bench-shell soak man completion install clean
 
 help: ## print this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -62,6 +62,9 @@ bench: build ## compare speed and memory with crun and runc, and check the targe
 
 bench-layers: build ## the same for reset, snapshot and fork, on three filesystems (root)
 	$(GO) run ./tests/bench/layers -check
+
+bench-shell: build ## the same for commands in shells, beside exec and a bare bash (root)
+	$(GO) run ./tests/bench/shell -check
 
 soak: build ## 100,000 commands and 2,000 resets in 16 sandboxes, with faults (root; SOAK=flags)
 	$(GO) run ./tests/soak $(SOAK)

@@ -37,6 +37,7 @@ func importRules() []struct {
 		{"hack/completion", []string{"runtime"}},
 		{"tests/harness", nil}, // knows a runtime only as an executable
 		{"tests/bench/layers", []string{"tests/harness", "spec", "libsandbox", "libsandbox/layer"}},
+		{"tests/bench/shell", []string{"spec", "libsandbox", "libsandbox/shell"}},
 		{"tests/soak", []string{"libsandbox", "libsandbox/shell"}},
 		{"tests/...", []string{"tests/harness", "spec"}},
 	}
