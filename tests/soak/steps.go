@@ -244,8 +244,11 @@ func (b *box) timeout(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if whole || !r.TimedOut {
+	if !r.TimedOut {
 		return fmt.Errorf("by %s: %s", v.name, describe(r))
+	}
+	if whole { // bash goes on where a program was killed before it could die of SIGINT
+		b.s.rep.fault("command that went on after its timeout")
 	}
 	b.lost(v, r, "a timeout")
 	return b.say(ctx, v, false)
