@@ -251,6 +251,12 @@ func (b *box) timeout(ctx context.Context) error {
 		b.s.rep.fault("command that went on after its timeout")
 	}
 	b.lost(v, r, "a timeout")
+	if v.name == "verb" { // whose exit status does not tell whether the shell was lost
+		if _, err := b.tell(ctx, v, "command", &shell.Command{Text: "last="}); err != nil {
+			return err
+		}
+		v.last = ""
+	}
 	return b.say(ctx, v, false)
 }
 
