@@ -68,6 +68,12 @@ func (sb *Sandbox) prepareNext(mode ResetMode) {
 	if r.now.load(e.path) != nil || e.spare() != "" || len(e.nextLayers()) > 0 || unix.Access(e.join(resetFile), unix.F_OK) == nil {
 		return
 	}
+	sb.mu.Lock()
+	same := sb.read.sameContainer(&r.now.read)
+	sb.mu.Unlock()
+	if !same {
+		return
+	}
 	if err := r.makeAhead(); err != nil {
 		r.dropAhead()
 		return // the reset will tell why

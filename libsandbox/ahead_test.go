@@ -208,3 +208,21 @@ func TestFillEachOpFails(t *testing.T) {
 	}
 	l.gone()
 }
+
+// TestPrepareNextOfAnother: nothing is made ahead for another container that has been
+// given the id.
+func TestPrepareNextOfAnother(t *testing.T) {
+	store := &Store{root: t.TempDir()}
+	l := runLayered(t, store, "id", sleeping(t, nil), nil)
+	l.gone()
+	other := runLayered(t, store, "id", sleeping(t, nil), nil)
+	l.prepareNext(ResetKeepInit)
+	if _, err := os.Stat(filepath.Join(store.root, "id", spareFile)); !os.IsNotExist(err) || l.ahead.layer != nil {
+		t.Errorf("a layer was made: %v", err)
+	}
+	other.prepareNext(ResetKeepInit)
+	if other.ahead.layer == nil {
+		t.Error("no layer was made for the one whose container it is")
+	}
+	other.gone()
+}

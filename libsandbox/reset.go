@@ -167,7 +167,7 @@ func (r *resetting) begin() error {
 // config returns the container's spec, which never changes.
 func (r *resetting) config() (*specs.Spec, error) {
 	r.made.mu.Lock()
-	conf, same := r.made.conf, r.made.read.state == r.now.read.state && r.made.read.ctime == r.now.read.ctime
+	conf, same := r.made.conf, r.made.read.sameContainer(&r.now.read)
 	r.made.mu.Unlock()
 	if conf != nil && same {
 		return conf, nil

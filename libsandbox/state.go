@@ -165,6 +165,10 @@ type stamp struct {
 	initTime    unix.Timespec // ctime of init.json
 }
 
+// sameContainer says whether both are of the same container, resets aside, and not of
+// another that was given its id.
+func (s *stamp) sameContainer(o *stamp) bool { return s.state == o.state && s.ctime == o.ctime }
+
 func stampOf(dir string) stamp {
 	var state, init unix.Stat_t
 	if unix.Lstat(filepath.Join(dir, stateFile), &state) != nil || unix.Lstat(filepath.Join(dir, initFile), &init) != nil {
