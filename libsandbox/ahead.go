@@ -50,9 +50,24 @@ func (sb *Sandbox) takeAhead(key string) ahead {
 	return a
 }
 
-// prepareAfter is how long after a reset that begins: whoever resets or deletes the
-// container sooner does not wait for it.
-const prepareAfter = 5 * time.Millisecond
+const (
+	// prepareAfter is how long after a reset that begins: whoever resets or deletes the
+	// container sooner does not wait for it.
+	prepareAfter = 5 * time.Millisecond
+	// prepareLatest is how long it is put off while others wait for this process's work.
+	prepareLatest = 100 * time.Millisecond
+)
+
+// prepareLater has prepareNext run when the store has nothing to do, or after so long.
+func (sb *Sandbox) prepareLater(mode ResetMode, latest time.Duration) {
+	time.AfterFunc(prepareAfter, func() {
+		if sb.store.busy.Load() > 0 && latest > prepareAfter {
+			sb.prepareLater(mode, latest-prepareAfter)
+			return
+		}
+		sb.prepareNext(mode)
+	})
+}
 
 // prepareNext makes the layer for the next reset to the first state, unless somebody else
 // is working on the container or there is one already. Where the next one is expected to

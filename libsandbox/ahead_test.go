@@ -46,7 +46,7 @@ func (l *layered) awaitFill() {
 // resetOps resets the container and returns how many ops the program had.
 func (l *layered) resetOps(mode ResetMode) (ops int) {
 	l.t.Helper()
-	store := *l.store // the background reads the other
+	store := &Store{root: l.store.root} // the background reads the other
 	store.tamper = func(p *program.Program) { ops = max(ops, len(p.Ops)) }
 	sb, err := store.Load(l.id)
 	if err != nil {

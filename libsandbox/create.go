@@ -133,6 +133,7 @@ func (s *Store) create(ctx context.Context, id string, b *spec.Bundle, o *Create
 	if err := o.check(b.Spec.Process, wait); err != nil {
 		return nil, err
 	}
+	defer s.work()()
 	e, err := s.add(id)
 	if err != nil {
 		return nil, err

@@ -29,6 +29,7 @@ func (sb *Sandbox) Delete(ctx context.Context, o *DeleteOptions) error {
 }
 
 func (sb *Sandbox) remove(ctx context.Context, o *DeleteOptions) error {
+	defer sb.store.work()()
 	e, err := sb.refresh()
 	if err != nil {
 		return err

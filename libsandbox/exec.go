@@ -99,6 +99,7 @@ func (sb *Sandbox) Exec(ctx context.Context, p *specs.Process, o *ExecOptions) (
 		return nil, err
 	}
 	sb.touch()
+	defer sb.store.work()()
 	x := &execution{sb: sb, o: o}
 	if err := x.load(p); err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 
 	"adl.run/adl-runtime/libsandbox/cgroup"
 	"adl.run/adl-runtime/libsandbox/internal/compile"
+	"adl.run/adl-runtime/libsandbox/internal/engine"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
 	"adl.run/adl-runtime/libsandbox/layer"
 	"adl.run/adl-runtime/libsandbox/security/seccomp"
@@ -58,12 +59,13 @@ func (sb *Sandbox) Reset(ctx context.Context, o *ResetOptions) error {
 		return err
 	}
 	if sb.store.background == nil {
-		time.AfterFunc(prepareAfter, func() { sb.prepareNext(o.Mode) })
+		sb.prepareLater(o.Mode, prepareLatest)
 	}
 	return nil
 }
 
 func (sb *Sandbox) resetLocked(ctx context.Context, o *ResetOptions) error {
+	defer sb.store.work()()
 	e, err := sb.store.lock(sb.id)
 	if err != nil {
 		return err
@@ -378,12 +380,7 @@ func (r *resetting) restart(ctx context.Context) error {
 	}
 	r.step("marked")
 	defer r.made.renew()()
-	if r.held, err = r.end(); err != nil {
-		return err
-	}
-	r.step("ended")
-	r.now.rec.Init = initRecord{}
-	if err := c.start(opts); err != nil {
+	if err := r.exchange(opts); err != nil {
 		return err
 	}
 	r.step("started")
@@ -537,33 +534,83 @@ func (r *resetting) renewUnit() (err error) {
 	return err
 }
 
-// end kills every process and waits until they are gone. It returns the root filesystem
-// that they have left, which somebody is to close off the caller's path.
-func (r *resetting) end() (*os.File, error) {
-	var held *os.File
-	rec := &r.now.rec
-	if r.pidfd >= 0 {
-		held = openOldRoot(rec.Init.Pid)
-		if err := unix.PidfdSendSignal(r.pidfd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
-			return held, fmt.Errorf("kill init: %w", err)
-		}
+// exchange ends init and starts the next one, which comes to life while the former dies
+// where that can be: it does nothing that the others would be aware of before it is let
+// past its first barrier.
+func (r *resetting) exchange(opts *engine.Options) error {
+	c := r.c
+	if err := r.kill(); err != nil {
+		return err
 	}
+	var early chan error
+	undo := len(c.undo)
+	if r.pidfd >= 0 && r.now.rec.OwnPid && r.status != StatePaused && !r.cgroup.Enters() {
+		early = make(chan error, 1)
+		go func() { early <- c.start(opts) }()
+	}
+	alone, err := r.end()
+	started := early != nil && r.await(early) == nil
+	if started && (err != nil || !alone) {
+		c.kill() // it may be dead already
+		c.undo, started = c.undo[:undo], false
+	}
+	if err != nil {
+		return err
+	}
+	r.step("ended")
+	r.now.rec.Init = initRecord{}
+	if started {
+		return nil
+	}
+	return c.start(opts)
+}
+
+// await waits for a start in the container's cgroup. It hangs in clone(2) where a process
+// of the container has frozen that before it died.
+func (r *resetting) await(start <-chan error) error {
+	select {
+	case err := <-start:
+		return err
+	case <-time.After(frozenTimeout):
+	}
+	_ = r.cgroup.Thaw()
+	return <-start
+}
+
+// kill begins to end every process, but those that are not in a pid namespace of their
+// own. It keeps the root filesystem that they leave: somebody is to close it off the
+// caller's path.
+func (r *resetting) kill() error {
+	if r.pidfd < 0 {
+		return nil
+	}
+	r.held = openOldRoot(r.now.rec.Init.Pid)
+	if err := unix.PidfdSendSignal(r.pidfd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("kill init: %w", err)
+	}
+	return nil
+}
+
+// end waits until they are gone. alone says that the death of init was enough for that;
+// otherwise everything in the cgroup has been killed.
+func (r *resetting) end() (alone bool, err error) {
+	rec := &r.now.rec
 	r.made.reapExecs() // init does not end before them
 	if r.status == StatePaused {
 		if err := r.cgroup.Thaw(); err != nil {
-			return held, err
+			return false, err
 		}
 	}
 	if r.pidfd >= 0 && rec.OwnPid {
 		done, err := kernel.WaitExit(r.pidfd, int(frozenTimeout.Milliseconds()))
 		if err != nil || done {
 			r.reap()
-			return held, errors.Join(err, r.leave())
+			return true, errors.Join(err, r.leave())
 		}
 	}
 	// Processes outside of a pid namespace of their own, or that are kept from dying.
 	if err := errors.Join(r.cgroup.Isolate(0), r.cgroup.Thaw()); err != nil {
-		return held, err
+		return false, err
 	}
 	if r.pidfd >= 0 {
 		done, err := kernel.WaitExit(r.pidfd, int(exitTimeout.Milliseconds()))
@@ -571,11 +618,11 @@ func (r *resetting) end() (*os.File, error) {
 			err = fmt.Errorf("process %d does not end", rec.Init.Pid)
 		}
 		if err != nil {
-			return held, err
+			return false, err
 		}
 	}
 	r.reap()
-	return held, r.leave()
+	return false, r.leave()
 }
 
 // reap takes what this process has started out of the process table.

@@ -86,6 +86,7 @@ func (sb *Sandbox) Snapshot(ctx context.Context, name string) (*Snapshot, error)
 		return nil, err
 	}
 	sb.touch()
+	defer sb.store.work()()
 	defer sb.park(ctx)()
 	e, err := sb.store.lock(sb.id)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +37,8 @@ type Store struct {
 	resctrl *resctrl.FS
 
 	background func(root string, held []*os.File) error // see Background
+
+	busy atomic.Int32 // calls that somebody waits for; see work
 }
 
 // OpenStore opens the store in directory root. The directory is made, with mode
@@ -53,6 +56,12 @@ func OpenStore(root string) (*Store, error) {
 // root directories that are to be closed there, where taking what is mounted on them
 // apart holds up nobody; held stay the caller's.
 func (s *Store) Background(start func(root string, held []*os.File) error) { s.background = start }
+
+// work announces a call that somebody waits for, until done is called.
+func (s *Store) work() (done func()) {
+	s.busy.Add(1)
+	return func() { s.busy.Add(-1) }
+}
 
 // entry is an open, locked directory of a container.
 type entry struct {
