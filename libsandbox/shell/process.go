@@ -98,7 +98,7 @@ func (s *Session) startShell(ctx context.Context, restore bool) error {
 
 // initScript is the first that a shell runs.
 func (s *Session) initScript(restore bool) []byte {
-	t := text(nil).str(`\exec >`, within, recordName, "\n")
+	t := text(nil).str(`\exec >`, within, recordName, "\nPS1= PS2=\n") // prompts that are expanded and written take time
 	t = t.str(`case ${BASH_VERSION-} in ?*) \set +o history; \unset HISTFILE;; esac`, "\n")
 	if s.envValue != "" {
 		t = t.str(`\export ENV=`).quote(s.envValue).str("\n")

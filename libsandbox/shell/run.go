@@ -74,6 +74,10 @@ func (r *run) wait(ctx context.Context) error {
 	if ctx.Done() != nil {
 		defer context.AfterFunc(ctx, r.s.wakeUp)()
 	}
+	if err := r.awake(); err != nil || r.recorded || r.died {
+		return err
+	}
+	defer func() { r.s.quick = r.recorded && time.Since(r.begun) < quick }()
 	set := r.s.epoll
 	timeout := 1
 	for {
@@ -96,6 +100,22 @@ func (r *run) wait(ctx context.Context) error {
 		set = r.s.epollAll
 		timeout = r.timeout(now)
 	}
+}
+
+// To be woken up costs more than most builtins, as that goes over another processor. So
+// after a command that was quick the next one is waited for awake at first.
+const (
+	quick   = time.Millisecond
+	waiting = 80 * time.Microsecond
+)
+
+func (r *run) awake() error {
+	for r.s.quick && !r.recorded && !r.died && time.Since(r.begun) < waiting {
+		if err := r.events(r.s.epoll, 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // events waits for something to happen, for so many milliseconds, and deals with it.

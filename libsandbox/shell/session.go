@@ -39,6 +39,7 @@ type Session struct {
 	exports    exports
 	seq        uint64 // of the last command
 	last       int    // its $?
+	quick      bool   // it was; see run.awake
 	scripts    [2]script
 	out, err   int // read ends of the output FIFOs
 	record     int
