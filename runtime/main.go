@@ -153,6 +153,9 @@ func flagsFirst(verb *cli.Command, tail []string) []string {
 		switch {
 		case tail[0] == "--":
 			n = len(tail)
+			if verb.Name == "shell" && len(rest) == 0 {
+				flags = append(flags, "--"+idFollows)
+			}
 			rest = append(rest, tail...)
 		case isFlag(tail[0]):
 			if tail[0] == "--help" || tail[0] == "-h" {

@@ -30,7 +30,8 @@ func (a *app) shell() *cli.Command {
    ` + name + ` shell wait <container-id> <job>
    ` + name + ` shell signal <container-id> <job> [<signal>]
 
-Where "<command>" is shell text; several arguments are joined by spaces.`,
+Where "<command>" is shell text; several arguments are joined by spaces. A container that
+is called as one of the words comes after "--".`,
 		Description: `The shell command runs a command in a session of a running container: a shell that
 the first command starts, and that keeps its working directory, variables, functions
 and options for the next. It exits with the status of the command, with 124 where that
@@ -60,6 +61,7 @@ with the last session that "shell stop" ends.`,
 			flagString("stream", "of output: only stdout or only stderr"),
 			flagDefault("format", "table", "of list and jobs: table or json", "f"),
 			flagHidden("hold", "hold sessions for others"),
+			flagHidden(idFollows, "no word, but a container's id comes first"),
 		},
 		Action: a.doShell,
 	}
@@ -101,7 +103,7 @@ func (a *app) doShell(c *cli.Context) error {
 		err = a.holdShells(c)
 	case c.Bool("json"):
 		err = a.shellJSON(c)
-	case isShellWord(first):
+	case isShellWord(first) && !c.Bool(idFollows):
 		err = a.shellWord(c, first)
 	default:
 		err = a.shellCommand(c)
@@ -111,6 +113,10 @@ func (a *app) doShell(c *cli.Context) error {
 	}
 	return nil
 }
+
+// idFollows is the flag that a "--" before the first argument becomes: the flag package
+// drops it, and a container may be called as one of the words.
+const idFollows = "id-follows"
 
 // isShellWord says whether a first argument is no container's id.
 func isShellWord(arg string) bool {

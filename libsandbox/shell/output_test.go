@@ -27,6 +27,30 @@ func TestBytes(t *testing.T) {
 	})
 }
 
+// TestDash: a command that looks like an option is one that is not found.
+func TestDash(t *testing.T) {
+	eachShell(t, func(t *testing.T, s *Session) {
+		for _, text := range []string{"-x foo", "--help", "-- echo no", "-c 'echo no'", "-"} {
+			word := strings.Fields(text)[0]
+			r := s.want(t, text, "", 127)
+			if !strings.Contains(string(r.Stderr), word+": ") || !strings.Contains(string(r.Stderr), "not found") {
+				t.Errorf("%q: %q", text, r.Stderr)
+			}
+			if r := s.runCommand(t, &Command{Text: text, Isolated: true}); r.ExitStatus != 127 || len(r.Stdout) != 0 {
+				t.Errorf("%q isolated: %+v", text, *r)
+			}
+			j, err := s.Start(context.Background(), &Command{Text: text})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if st, err := j.Wait(context.Background()); err != nil || st.ExitStatus != 127 {
+				t.Errorf("%q in the background: %+v, %v", text, st, err)
+			}
+		}
+		s.alive(t)
+	})
+}
+
 func TestMerge(t *testing.T) {
 	eachShell(t, func(t *testing.T, s *Session) {
 		r := s.runCommand(t, &Command{Text: "echo 1; echo 2 >&2; echo 3", Merge: true})

@@ -61,7 +61,12 @@ func (t text) eval(c *Command, stdin, stdout, stderr string) text {
 	if c.Isolated {
 		t = t.str("( ")
 	}
-	t = t.str(`\command \eval `).quote(c.Text)
+	t = t.str(`\command \eval `)
+	if strings.HasPrefix(c.Text, "-") {
+		// To bash this is an option of eval. Not every dash takes the -- that would end them.
+		t = t.str(`\ `)
+	}
+	t = t.quote(c.Text)
 	if c.Isolated {
 		t = t.str("\n)")
 	}

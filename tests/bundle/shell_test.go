@@ -30,8 +30,14 @@ func newShelled(t *testing.T, more ...h.Mutate) *shelled {
 	t.Helper()
 	h.OursOnly(t, ownShell)
 	b := h.New(t, append([]h.Mutate{writable, h.Args("sleep", "1000"), h.Cwd("/tmp")}, more...)...)
+	return runShelled(t, b, b.NewID())
+}
+
+// runShelled runs a bundle as a container for commands.
+func runShelled(t *testing.T, b *h.Bundle, id string) *shelled {
+	t.Helper()
 	flags := layers(t, b)
-	s := &shelled{b, t, b.NewID()}
+	s := &shelled{b, t, id}
 	b.WriteSpec()
 	b.Do(append([]string{"run", "-d", "-b", b.Dir}, append(flags, s.id)...)...).OK(t)
 	return s
@@ -98,6 +104,32 @@ func TestShell(t *testing.T) {
 	s.want(0, "", "", "true")
 	if res := s.DoWith([]string{"shell", "-i", s.id, "echo quick"}, func(c *exec.Cmd) { c.Stdin = r }); res.Stdout != "quick\n" || time.Since(began) > 5*time.Second {
 		t.Errorf("with an idle stdin: %+v after %v", res, time.Since(began))
+	}
+}
+
+// A container can be called as one of the verb's words, and a command begin as a flag does.
+func TestShell_Words(t *testing.T) {
+	t.Parallel()
+	h.OursOnly(t, ownShell)
+	b := h.New(t, writable, h.Args("sleep", "1000"), h.Cwd("/tmp"))
+	b.Track("jobs")
+	s := runShelled(t, b, "jobs")
+	for _, tt := range []struct {
+		args   []string
+		code   int
+		stdout string
+	}{
+		{[]string{"--", "jobs", "pwd"}, 0, "/tmp\n"},
+		{[]string{"--timeout", "20", "--", "jobs", "--", "pwd", "-P"}, 0, "/tmp\n"},
+		{[]string{"--background", "--", "jobs", "true"}, 0, "1\n"},
+		{[]string{"wait", "jobs", "1"}, 0, ""},
+		{[]string{"--", "jobs", "--help"}, 127, ""},
+		{[]string{"--", "jobs", "--", "-x", "foo"}, 127, ""},
+		{[]string{"stop", "jobs"}, 0, ""},
+	} {
+		if r := s.Do(append([]string{"shell"}, tt.args...)...); r.Code != tt.code || r.Stdout != tt.stdout {
+			t.Errorf("%q: status %d, stdout %q, stderr %q; want %d, %q", tt.args, r.Code, r.Stdout, r.Stderr, tt.code, tt.stdout)
+		}
 	}
 }
 
