@@ -60,6 +60,7 @@ func benchBundle(b *testing.B, dir string, args ...string) *spec.Bundle {
 	s := spec.Default(false)
 	s.Process.Terminal = false
 	s.Process.Args = args
+	s.Root.Readonly = false
 	s.Linux.CgroupsPath = fmt.Sprintf("/adl-fault-bench-%d", os.Getpid())
 	return bundle(b, dir, s)
 }
@@ -98,7 +99,13 @@ func (s *stages) report(b *testing.B) {
 
 // benchLayered runs a container on a layer.
 func benchLayered(b *testing.B) (*Sandbox, *Store) {
-	bundle := benchBundle(b, b.TempDir(), "/bin/busybox", "sleep", "1000")
+	dir := b.TempDir()
+	bundle := benchBundle(b, dir, "/bin/busybox", "sleep", "1000")
+	for _, d := range []string{"proc", "dev", "sys"} { // as images have them
+		if err := os.Mkdir(filepath.Join(dir, "rootfs", d), 0o755); err != nil {
+			b.Fatal(err)
+		}
+	}
 	run, err := os.MkdirTemp("/run", "adltest-") // where the state of containers is
 	if err != nil {
 		b.Fatal(err)
