@@ -58,11 +58,11 @@ type ExecOptions struct {
 // Process returns a copy of the process that the container was made with, to be changed
 // and given to Exec.
 func (sb *Sandbox) Process() (*specs.Process, error) {
-	sb.mu.Lock()
-	defer sb.mu.Unlock()
 	if err := sb.reload(); err != nil {
 		return nil, err
 	}
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
 	s, err := sb.config()
 	if err != nil {
 		return nil, err
@@ -134,11 +134,11 @@ type execution struct {
 // load reads what is stored of the container, and completes and checks the process.
 func (x *execution) load(p *specs.Process) error {
 	sb := x.sb
-	sb.mu.Lock()
-	defer sb.mu.Unlock()
 	if err := sb.reload(); err != nil {
 		return err
 	}
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
 	s, err := sb.config()
 	if err != nil {
 		return err

@@ -66,8 +66,6 @@ var errWaits = errors.New("the container is being made")
 
 // enterNow is enter where locked is the container's lock, or nil.
 func (sb *Sandbox) enterNow(locked *entry) (*place, error) {
-	sb.mu.Lock()
-	defer sb.mu.Unlock()
 	reload := sb.reload
 	if locked != nil {
 		reload = func() error { return sb.refreshIn(locked) }
@@ -75,6 +73,8 @@ func (sb *Sandbox) enterNow(locked *entry) (*place, error) {
 	if err := reload(); err != nil {
 		return nil, err
 	}
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
 	pidfd, err := sb.rec.Init.Open()
 	if errors.Is(err, unix.ESRCH) {
 		return nil, errNoFiles()

@@ -171,11 +171,11 @@ func (sb *Sandbox) startShell(ctx context.Context, o *ShellOptions, so *shell.St
 // dies at its beginning.
 func (sb *Sandbox) generation() string {
 	sb.settle()
-	sb.mu.Lock()
-	defer sb.mu.Unlock()
 	if err := sb.reload(); err != nil {
 		return ""
 	}
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
 	i := &sb.rec.Init
 	return fmt.Sprintf("%d.%d.%d", i.Pid, i.Start, i.Resets)
 }

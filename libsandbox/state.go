@@ -128,7 +128,9 @@ type Sandbox struct {
 	rec   record
 	child *child
 
-	mu    sync.Mutex            // for Exec and what it has made
+	// mu is for what is below, and for read and rec where they change. Who holds it waits
+	// for nobody, above all not for the container's lock, whose holder may wait for it.
+	mu    sync.Mutex
 	conf  *specs.Spec           // the stored config.json; nil until it is wanted
 	execs map[*Process]struct{} // what Exec has made and is not reaped
 	ids   idMaps                // of an init, for enter
@@ -312,7 +314,9 @@ func (sb *Sandbox) creating() bool {
 	}
 	e, err := sb.store.lockWithin(sb.id, 0)
 	if err == nil {
+		sb.mu.Lock()
 		_ = sb.load(e.path) // it may have been completed just now
+		sb.mu.Unlock()
 		e.close()
 	}
 	return errors.Is(err, errBusy)
@@ -349,14 +353,10 @@ func (sb *Sandbox) State() (*State, error) {
 
 // reload reads what is stored of the container again. While that is being made it
 // waits for the lock, and otherwise not: to signal a container whose start hangs is
-// the way to end it. A pid is never taken for another's; see kernel.ProcessID.
+// the way to end it. A pid is never taken for another's; see kernel.ProcessID. The caller
+// does not hold sb.mu, which who has the lock may wait for.
 func (sb *Sandbox) reload() error {
-	if sb.rec.Init.Pid != 0 && sb.read != (stamp{}) && sb.read == stampOf(filepath.Join(sb.store.root, sb.id)) {
-		return nil
-	}
-	now, err := sb.store.Load(sb.id)
-	if err == nil && now.rec.Init.Pid != 0 {
-		sb.read, sb.rec, sb.conf = now.read, now.rec, nil
+	if sb.reread() {
 		return nil
 	}
 	e, err := sb.refresh()
@@ -364,6 +364,26 @@ func (sb *Sandbox) reload() error {
 		e.close()
 	}
 	return err
+}
+
+// reread is reload that does not wait. It says whether there is a complete record.
+func (sb *Sandbox) reread() bool {
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	if sb.upToDate(filepath.Join(sb.store.root, sb.id)) {
+		return true
+	}
+	now, err := sb.store.Load(sb.id)
+	if err != nil || now.rec.Init.Pid == 0 {
+		return false
+	}
+	sb.read, sb.rec, sb.conf = now.read, now.rec, nil
+	return true
+}
+
+// upToDate says whether the record is a complete one, and still what is stored below dir.
+func (sb *Sandbox) upToDate(dir string) bool {
+	return sb.rec.Init.Pid != 0 && sb.read != (stamp{}) && sb.read == stampOf(dir)
 }
 
 // refresh locks the container and reads what is stored of it again, where it can
@@ -382,7 +402,9 @@ func (sb *Sandbox) refresh() (*entry, error) {
 
 // refreshIn is refresh for who has the lock.
 func (sb *Sandbox) refreshIn(e *entry) error {
-	if sb.rec.Init.Pid != 0 && sb.read != (stamp{}) && sb.read == stampOf(e.path) {
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	if sb.upToDate(e.path) {
 		return nil
 	}
 	rec := sb.rec
