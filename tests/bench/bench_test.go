@@ -14,28 +14,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestQuantiles(t *testing.T) {
-	s := newSamples()
-	k := key{Op: opRun, Metric: latency, N: 1, Runtime: nameADL}
-	if _, ok := s.summary(k); ok {
-		t.Error("an empty series has a summary")
-	}
-	for i := range 20 { // 20 .. 1, unsorted on purpose
-		s.add(k, float64(20-i))
-	}
-	got, _ := s.summary(k)
-	want := summary{Samples: 20, Min: 1, Median: 10.5, P95: 19}
-	if got != want {
-		t.Errorf("summary = %+v, want %+v", got, want)
-	}
-	if m := median([]float64{1, 2, 9}); m != 2 {
-		t.Errorf("median of three = %v, want the middle one", m)
-	}
-	if q := quantile([]float64{5}, 0.95); q != 5 {
-		t.Errorf("quantile of one = %v, want it", q)
-	}
-}
-
 // Every runtime must follow every other one equally often.
 func TestOrderWalksAllPermutations(t *testing.T) {
 	seen := make(map[string]int)
@@ -66,37 +44,6 @@ func TestCyclesTimeOnlyWhatIsWanted(t *testing.T) {
 	}
 }
 
-func TestParseRollup(t *testing.T) {
-	const text = `55d0c7a00000-7ffd1e5f3000 ---p 00000000 00:00 0                          [rollup]
-Rss:                2220 kB
-Pss:                 905 kB
-Pss_Dirty:           412 kB
-Shared_Clean:       1456 kB
-`
-	p, r, err := parseRollup(text)
-	if p != 905 || r != 2220 || err != nil {
-		t.Errorf("parseRollup = %d, %d, %v", p, r, err)
-	}
-	// A process without memory (a zombie) has an empty file.
-	if _, _, err := parseRollup(""); err == nil {
-		t.Error("an empty file gives no error")
-	}
-}
-
-func TestParentOf(t *testing.T) {
-	for text, want := range map[string]int{
-		"7 (sleep) S 12 7 7 0":         12,
-		"7 (a) S 1 (b) S 12 7 7 0":     12, // the command is "a) S 1 (b"
-		"7 (x":                         0,
-		"":                             0,
-		"7 (sh) Z 4194304 7 7 0 -1 41": 4194304,
-	} {
-		if got := parentOf([]byte(text)); got != want {
-			t.Errorf("parentOf(%q) = %d, want %d", text, got, want)
-		}
-	}
-}
-
 func TestBundleConfig(t *testing.T) {
 	const template = `{"process":{"terminal":true,"args":["sh"],"cwd":"/"},
 		"root":{"path":"rootfs","readonly":true},"linux":{"maskedPaths":["/proc/keys"]},"new":1}`
@@ -120,7 +67,7 @@ func TestBundleConfig(t *testing.T) {
 
 // fill gives every condition of all operations one sample for each runtime.
 func fill(ms map[string]float64, kib float64) *samples {
-	s := newSamples()
+	s := &samples{}
 	for name, v := range ms {
 		for _, op := range allOps() {
 			v := v
@@ -128,13 +75,13 @@ func fill(ms map[string]float64, kib float64) *samples {
 				v /= 2 // has bounds of its own
 			}
 			for _, gap := range []int64{0, 40} {
-				s.add(key{op, latency, 1, gap, name}, v)
-				s.add(key{op, latency, 8, gap, name}, v)
-				s.add(key{op, wall, 8, gap, name}, v)
+				s.Add(key{op, latency, 1, gap, name}, v)
+				s.Add(key{op, latency, 8, gap, name}, v)
+				s.Add(key{op, wall, 8, gap, name}, v)
 			}
 		}
-		s.add(memoryKey(pss, name), kib)
-		s.add(memoryKey(rss, name), 2*kib)
+		s.Add(memoryKey(pss, name), kib)
+		s.Add(memoryKey(rss, name), 2*kib)
 	}
 	return s
 }
@@ -164,7 +111,7 @@ func TestTargets(t *testing.T) {
 	if d := cmp.Diff(want, missed); d != "" {
 		t.Errorf("missed (-want +got):\n%s", d)
 	}
-	_, unmeasured = checkTargets(newSamples(), 8, 40)
+	_, unmeasured = checkTargets(&samples{}, 8, 40)
 	if len(unmeasured) != len(targets(8, 40)) {
 		t.Errorf("without samples %d targets are unmeasured, want all %d", len(unmeasured), len(targets(8, 40)))
 	}

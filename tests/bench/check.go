@@ -47,7 +47,7 @@ func (t target) value(s *samples) (v float64, ok bool) {
 	if t.against != "" {
 		return s.ratio(t.key, nameADL, t.against)
 	}
-	sum, ok := s.summary(t.key.with(nameADL))
+	sum, ok := s.Summary(t.key.with(nameADL))
 	return sum.Median, ok
 }
 

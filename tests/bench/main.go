@@ -6,13 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
+
+	"adl.run/adl-runtime/tests/bench/frame"
 )
 
 // The names of the runtimes in flags, reports and targets.
@@ -54,10 +52,7 @@ func main() {
 	} else {
 		err = benchMain(os.Args[1:])
 	}
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
+	frame.Exit("bench", err)
 }
 
 // benchMain measures, prints the report and writes it below options.out.
@@ -68,8 +63,7 @@ func benchMain(args []string) error {
 	}
 	// No ctrl-C reaches the workers: they are sessions of their own, and the
 	// bench lets the command in flight end before it cleans up.
-	ctx, stop := signal.NotifyContext(context.Background(),
-		syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := frame.Context()
 	defer stop()
 	if opts.rate > 0 {
 		return rateMain(ctx, opts, os.Stdout)
@@ -128,12 +122,11 @@ func parseFlags(args []string) (*options, error) {
 		opts.rounds, opts.reps = 3, 1
 	}
 	opts.paths = map[string]string{nameADL: *adl, nameCrun: *crun, nameRunc: *runc}
-	opts.runtimes, opts.ops, opts.hide = list(*runtimes), list(*ops), list(*hide)
+	opts.runtimes, opts.ops, opts.hide = frame.List(*runtimes), frame.List(*ops), frame.List(*hide)
 	return opts, opts.resolve()
 }
 
-// resolve checks the values and replaces every executable by its full path, so
-// that no PATH search is part of a measurement.
+// resolve checks the values and replaces every executable by its full path.
 func (o *options) resolve() error {
 	if o.rounds < 1 || o.reps < 1 || o.parallel < 2 || o.gap < time.Millisecond || o.timeout <= 0 {
 		return errors.New("-rounds and -reps must be at least 1, -parallel at least 2, -gap at least 1ms, -timeout above 0")
@@ -150,14 +143,14 @@ func (o *options) resolve() error {
 		if _, ok := o.paths[name]; !ok {
 			return fmt.Errorf("-runtimes: unknown runtime %q", name)
 		}
-		p, err := fullPath(o.paths[name])
+		p, err := frame.FullPath(o.paths[name])
 		if err != nil {
 			return fmt.Errorf("runtime %s: %w", name, err)
 		}
 		o.paths[name] = p
 	}
 	var err error
-	if o.busybox, err = fullPath(o.busybox); err != nil {
+	if o.busybox, err = frame.FullPath(o.busybox); err != nil {
 		return fmt.Errorf("-busybox: %w (Debian package busybox-static)", err)
 	}
 	return nil
@@ -169,18 +162,4 @@ func envOr(name, def string) string {
 		return v
 	}
 	return def
-}
-
-// list splits a comma-separated flag, dropping empty parts.
-func list(s string) []string {
-	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
-}
-
-// fullPath finds name as a shell would and makes it absolute.
-func fullPath(name string) (string, error) {
-	p, err := exec.LookPath(name)
-	if err != nil {
-		return "", err
-	}
-	return filepath.Abs(p)
 }

@@ -145,7 +145,7 @@ func (r *report) panel(c *canvas, p panel, x, y float64) {
 func (r *report) group(c *canvas, g group, x, bottom, span, scale float64) {
 	slot := span * 0.9 / float64(len(r.runtimes))
 	for i, name := range r.runtimes {
-		s, ok := r.samples.summary(g.key.with(name))
+		s, ok := r.samples.Summary(g.key.with(name))
 		if !ok {
 			continue
 		}
@@ -167,7 +167,7 @@ func (r *report) highest(p panel) float64 {
 	top := 0.0
 	for _, g := range p.groups {
 		for _, name := range r.runtimes {
-			if s, ok := r.samples.summary(g.key.with(name)); ok {
+			if s, ok := r.samples.Summary(g.key.with(name)); ok {
 				top = max(top, s.P95)
 			}
 		}

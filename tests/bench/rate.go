@@ -11,6 +11,8 @@ import (
 	"sync"
 	"text/tabwriter"
 	"time"
+
+	"adl.run/adl-runtime/tests/bench/frame"
 )
 
 // stepRate is exec of /bin/true in one container at a steady rate, as health checks
@@ -40,7 +42,7 @@ func rateMain(ctx context.Context, opts *options, w io.Writer) (err error) {
 		}
 	}
 	fmt.Fprintf(w, "exec %d times a second for %v in one container, load before %s;\n"+
-		"ms from when an exec was due to its end, min / median / p95:\n\n", opts.rate, opts.during, describeMachine().Load)
+		"ms from when an exec was due to its end, min / median / p95:\n\n", opts.rate, opts.during, frame.ThisMachine().Load)
 	printRate(w, opts.runtimes, late)
 	if g := growth(late[nameADL]); opts.check && g > maxGrowth {
 		return fmt.Errorf("%w: the last quarter of the execs took %.2f x the first, at most %.2f is wanted", errMissed, g, maxGrowth)
@@ -108,8 +110,8 @@ func printRate(w io.Writer, runtimes []string, late map[string][]float64) {
 		row := []string{fmt.Sprintf("%d/%d", i+1, parts)}
 		for _, name := range runtimes {
 			all := late[name]
-			v := slices.Sorted(slices.Values(all[i*len(all)/parts : (i+1)*len(all)/parts]))
-			row = append(row, fmt.Sprintf("%.2f / %.2f / %.2f", v[0], median(v), quantile(v, 0.95)))
+			s := frame.Summarize(all[i*len(all)/parts : (i+1)*len(all)/parts])
+			row = append(row, fmt.Sprintf("%.2f / %.2f / %.2f", s.Min, s.Median, s.P95))
 		}
 		fmt.Fprintln(tw, strings.Join(row, "\t"))
 	}
@@ -127,6 +129,5 @@ func growth(late []float64) float64 {
 	if q == 0 {
 		return 0
 	}
-	first, last := slices.Sorted(slices.Values(late[:q])), slices.Sorted(slices.Values(late[len(late)-q:]))
-	return median(last) / median(first)
+	return frame.Summarize(late[len(late)-q:]).Median / frame.Summarize(late[:q]).Median
 }

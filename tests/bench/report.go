@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -9,18 +8,20 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"adl.run/adl-runtime/tests/bench/frame"
 )
 
 // report is the outcome; its exported fields are bench.json.
 type report struct {
-	Date    string   `json:"date"`
-	Machine machine  `json:"machine"`
-	Tools   []tool   `json:"runtimes"`
-	Rounds  int      `json:"rounds"`
-	Reps    int      `json:"reps"`
-	Results []result `json:"results"`
-	Ratios  []ratios `json:"ratios"`
-	Missed  []string `json:"missed_targets"`
+	Date    string        `json:"date"`
+	Machine frame.Machine `json:"machine"`
+	Tools   []tool        `json:"runtimes"`
+	Rounds  int           `json:"rounds"`
+	Reps    int           `json:"reps"`
+	Results []result      `json:"results"`
+	Ratios  []ratios      `json:"ratios"`
+	Missed  []string      `json:"missed_targets"`
 	// Unmeasured lists the targets that -ops or -runtimes left without samples.
 	Unmeasured []string `json:"unmeasured_targets"`
 
@@ -33,7 +34,7 @@ type report struct {
 // result is one series, times in ms and memory in KiB.
 type result struct {
 	key
-	summary
+	frame.Summary
 }
 
 // ratios are quotients of medians, ours by a peer's.
@@ -45,9 +46,9 @@ type ratios struct {
 // newReport looks at the machine before the first measurement.
 func newReport(opts *options) *report {
 	return &report{
-		Date: time.Now().UTC().Format(time.RFC3339), Machine: describeMachine(), Tools: describeTools(opts),
+		Date: time.Now().UTC().Format(time.RFC3339), Machine: frame.ThisMachine(), Tools: describeTools(opts),
 		Rounds: opts.rounds, Reps: opts.reps,
-		samples: newSamples(), runtimes: opts.runtimes, parallel: opts.parallel, gapMS: opts.gap.Milliseconds(),
+		samples: &samples{}, runtimes: opts.runtimes, parallel: opts.parallel, gapMS: opts.gap.Milliseconds(),
 	}
 }
 
@@ -56,7 +57,7 @@ func (r *report) finish() {
 	for _, c := range r.samples.conditions() {
 		q := ratios{key: c.with(nameADL), Against: make(map[string]float64)}
 		for _, name := range r.runtimes {
-			if s, ok := r.samples.summary(c.with(name)); ok {
+			if s, ok := r.samples.Summary(c.with(name)); ok {
 				r.Results = append(r.Results, result{c.with(name), s})
 			}
 			if v, ok := r.samples.ratio(c, nameADL, name); ok && name != nameADL {
@@ -73,24 +74,16 @@ func (r *report) finish() {
 // write prints the tables to w and writes bench.md, bench.json and bench.svg to
 // the folder.
 func (r *report) write(w io.Writer, folder string) error {
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return err
-	}
 	var md strings.Builder
 	r.markdown(&md)
-	js, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
+	if err := frame.WriteReport(folder, "bench", md.String(), r); err != nil {
 		return err
 	}
-	for name, text := range map[string]string{
-		"bench.md": md.String(), "bench.json": string(js) + "\n", "bench.svg": r.plot(),
-	} {
-		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644); err != nil {
-			return err
-		}
+	if err := os.WriteFile(filepath.Join(folder, "bench.svg"), []byte(r.plot()), 0o644); err != nil {
+		return err
 	}
 	r.text(w)
-	_, err = fmt.Fprintf(w, "\nwritten: %s/bench.md, bench.json, bench.svg\n", folder)
+	_, err := fmt.Fprintf(w, "\nwritten: %s/bench.md, bench.json, bench.svg\n", folder)
 	return err
 }
 
@@ -130,9 +123,7 @@ func (r *report) markdown(w io.Writer) {
 }
 
 func (r *report) heading() []string {
-	m := r.Machine
-	lines := []string{fmt.Sprintf("%s, Linux %s, %s, %d x %s, cgroup %s, load before %s",
-		r.Date, m.Kernel, m.Arch, m.CPUs, m.CPU, m.Cgroups, m.Load)}
+	lines := []string{r.Date + ", " + r.Machine.String()}
 	for _, t := range r.Tools {
 		lines = append(lines, fmt.Sprintf("%s: %s (%.1f MB)", t.Name, t.Version, float64(t.Bytes)/1e6))
 	}
@@ -184,7 +175,7 @@ func (r *report) values(c key, format string) []string {
 	var out []string
 	for _, name := range r.runtimes {
 		cellText := "-"
-		if s, ok := r.samples.summary(c.with(name)); ok {
+		if s, ok := r.samples.Summary(c.with(name)); ok {
 			cellText = fmt.Sprintf(format+" / "+format+" / "+format, s.Min, s.Median, s.P95)
 		}
 		out = append(out, cellText)

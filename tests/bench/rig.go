@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"adl.run/adl-runtime/tests/bench/frame"
 )
 
 // lead is how far ahead the start of N commands is set, so that every worker
@@ -35,14 +37,14 @@ func newRig(ctx context.Context, opts *options) (*rig, error) {
 }
 
 func (r *rig) prepare(ctx context.Context, opts *options) error {
-	if err := adoptOrphans(); err != nil {
+	if err := frame.AdoptOrphans(); err != nil {
 		return err
 	}
 	var err error
 	if r.base, err = os.MkdirTemp(opts.dir, "adl-bench-"); err != nil {
 		return err
 	}
-	if err := makeRootfs(r.base, opts.busybox); err != nil {
+	if err := frame.MakeRootfs(rootfsDir(r.base), opts.busybox); err != nil {
 		return err
 	}
 	if err := makePodmanFiles(r.base); err != nil {
@@ -52,7 +54,7 @@ func (r *rig) prepare(ctx context.Context, opts *options) error {
 		return err
 	}
 	r.cgroup = fmt.Sprintf("adl-bench-%d", os.Getpid())
-	if err := makeCgroup(r.cgroup); err != nil {
+	if err := frame.MakeCgroup(r.cgroup); err != nil {
 		return err
 	}
 	for _, name := range opts.runtimes {
@@ -122,9 +124,9 @@ func (r *rig) close() error {
 		}
 	}
 	wg.Wait()
-	errs = errors.Join(errs, killDescendants(5*time.Second))
+	errs = errors.Join(errs, frame.KillDescendants(5*time.Second))
 	if r.cgroup != "" {
-		errs = errors.Join(errs, removeCgroup(r.cgroup, 2*time.Second))
+		errs = errors.Join(errs, frame.RemoveCgroup(r.cgroup, 2*time.Second))
 	}
 	if r.base != "" {
 		errs = errors.Join(errs, os.RemoveAll(r.base))

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"adl.run/adl-runtime/tests/bench/frame"
 )
 
 // benchArg as the first argument makes the test binary the bench.
@@ -77,17 +79,17 @@ func fakeArgs(t *testing.T, sabotage string) (args []string, dir string) {
 // killed bench need a moment to clean up after themselves.
 func nothingLeft(t *testing.T, dir string, pid int) {
 	t.Helper()
-	if err := childless(10 * time.Second); err != nil {
+	if err := frame.Childless(10 * time.Second); err != nil {
 		t.Error(err)
-		_ = killDescendants(5 * time.Second)
+		_ = frame.KillDescendants(5 * time.Second)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("scratch folder: %v, %v", left, err)
 	}
 	name := fmt.Sprintf("adl-bench-%d", pid)
-	if left, err := cgroupsNamed(name); err != nil || len(left) > 0 {
+	if left, err := frame.CgroupsNamed(name); err != nil || len(left) > 0 {
 		t.Errorf("cgroups: %v, %v", left, err)
-		_ = removeCgroup(name, time.Second)
+		_ = frame.RemoveCgroup(name, time.Second)
 	}
 }
 
@@ -106,7 +108,7 @@ func TestMeasureFake(t *testing.T) {
 	if _, unmeasured := checkTargets(r.samples, 2, 1); len(unmeasured) > 0 {
 		t.Errorf("unmeasured: %q", unmeasured)
 	}
-	for k, v := range r.samples.series {
+	for _, k := range r.samples.Keys() {
 		want := 1
 		switch {
 		case k.Metric == latency:
@@ -117,8 +119,8 @@ func TestMeasureFake(t *testing.T) {
 		if k.Op == opExec || k.Op == opExecUser || k.Op == opShell {
 			want *= execs
 		}
-		if len(v) != want {
-			t.Errorf("%v: %d samples, want %d", k, len(v), want)
+		if got, _ := r.samples.Summary(k); got.Samples != want {
+			t.Errorf("%v: %d samples, want %d", k, got.Samples, want)
 		}
 	}
 }
@@ -166,7 +168,7 @@ func TestBadRuntimeIsCaught(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = measure(context.Background(), opts, newSamples())
+			err = measure(context.Background(), opts, &samples{})
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error = %v, want %q in it", err, test.want)
 			}
@@ -181,7 +183,7 @@ func TestEndedBenchLeavesNothing(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
 		t.Run(sig.String(), func(t *testing.T) {
 			args, dir := fakeArgs(t, "")
-			if err := adoptOrphans(); err != nil { // the killed bench's workers
+			if err := frame.AdoptOrphans(); err != nil { // the killed bench's workers
 				t.Fatal(err)
 			}
 			cmd := exec.Command("/proc/self/exe", append(append([]string{benchArg}, args...), "-rounds", "1000")...)

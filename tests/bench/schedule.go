@@ -146,17 +146,17 @@ func (s *schedule) record(c *cell, st step, runtime string, replies []reply) {
 	k := key{Op: st.name, Metric: latency, N: c.n, GapMS: c.gap.Milliseconds(), Runtime: runtime}
 	switch {
 	case st.name == stepMemory:
-		s.samples.add(memoryKey(pss, runtime), float64(replies[0].PSS))
-		s.samples.add(memoryKey(rss, runtime), float64(replies[0].RSS))
+		s.samples.Add(memoryKey(pss, runtime), float64(replies[0].PSS))
+		s.samples.Add(memoryKey(rss, runtime), float64(replies[0].RSS))
 	case st.timed:
 		first, last := replies[0].Start, replies[0].End
 		for _, r := range replies {
-			s.samples.add(k, float64(r.End-r.Start)/1e6)
+			s.samples.Add(k, float64(r.End-r.Start)/1e6)
 			first, last = min(first, r.Start), max(last, r.End)
 		}
 		if c.n > 1 {
 			k.Metric = wall
-			s.samples.add(k, float64(last-first)/1e6)
+			s.samples.Add(k, float64(last-first)/1e6)
 		}
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/tests/bench/frame"
 )
 
 // worker runs the commands of one runtime, one container at a time.
@@ -79,11 +81,11 @@ func newWorker(s setup) (*worker, error) {
 		cgroup: s.Cgroup + "/" + name,
 		env:    []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 	}
-	if err := adoptOrphans(); err != nil {
+	if err := frame.AdoptOrphans(); err != nil {
 		return w, err
 	}
 	if s.Hide {
-		if err := hideUnified(); err != nil {
+		if err := frame.HideUnified(); err != nil {
 			return w, err
 		}
 	}
@@ -146,7 +148,7 @@ func (w *worker) step(q request) (reply, error) {
 	case stepKill:
 		return reply{}, w.kill()
 	case stepMemory:
-		pss, rss, err := memoryOf(w.init)
+		pss, rss, err := frame.MemoryOf(w.init)
 		return reply{PSS: pss, RSS: rss}, err
 	default:
 		return reply{}, errors.New("unknown step")
@@ -182,7 +184,7 @@ func (w *worker) launch(argv []string) (start, end int64, ws unix.WaitStatus, er
 		return 0, 0, 0, err
 	}
 	hang := time.AfterFunc(w.Timeout, func() { _ = unix.Kill(-pid, unix.SIGKILL) })
-	ws, err = waitPid(pid)
+	ws, err = frame.WaitPid(pid)
 	end = now()
 	if !hang.Stop() {
 		return 0, 0, 0, fmt.Errorf("killed after %v", w.Timeout)
@@ -229,7 +231,7 @@ func (w *worker) checkCreated() error {
 	ended := make(chan struct{})
 	w.init, w.ended = pid, ended
 	go func() {
-		_, _ = waitPid(pid) // ECHILD: killDescendants was quicker
+		_, _ = frame.WaitPid(pid) // ECHILD: KillDescendants was quicker
 		close(ended)
 	}()
 	return nil
@@ -239,9 +241,9 @@ func (w *worker) checkCreated() error {
 // return a moment before.
 func (w *worker) checkStarted() error {
 	end := after(2 * time.Second)
-	for command(w.init) != "sleep" {
+	for frame.Command(w.init) != "sleep" {
 		if now() > end {
-			return fmt.Errorf("init %d is %q, not sleep", w.init, command(w.init))
+			return fmt.Errorf("init %d is %q, not sleep", w.init, frame.Command(w.init))
 		}
 		time.Sleep(200 * time.Microsecond)
 	}
@@ -277,19 +279,19 @@ func (w *worker) checkGone() error {
 			return err
 		}
 	}
-	if err := childless(time.Second); err != nil {
+	if err := frame.Childless(time.Second); err != nil {
 		return err
 	}
 	state := filepath.Join(stateDir(w.Base, w.Runtime), w.id)
 	if _, err := os.Lstat(state); !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("state left: %s (%v)", state, err)
 	}
-	dirs, err := cgroupsNamed(w.cgroup)
+	dirs, err := frame.CgroupsNamed(w.cgroup)
 	if err != nil {
 		return err
 	}
 	for _, d := range dirs {
-		if fsType(d) != unix.TMPFS_MAGIC { // see removeCgroupOnce
+		if frame.FSType(d) != unix.TMPFS_MAGIC { // see removeCgroupOnce
 			return fmt.Errorf("cgroup left: %s", d)
 		}
 	}
@@ -299,13 +301,13 @@ func (w *worker) checkGone() error {
 // close leaves nothing of this worker's behind. When the bench itself is gone,
 // what all workers share goes too; the last of them succeeds.
 func (w *worker) close(orphaned bool) error {
-	err := killDescendants(5 * time.Second)
+	err := frame.KillDescendants(5 * time.Second)
 	if w.Cgroup == "" || w.Base == "" {
 		return err
 	}
-	err = errors.Join(err, removeCgroup(w.cgroup, 2*time.Second))
+	err = errors.Join(err, frame.RemoveCgroup(w.cgroup, 2*time.Second))
 	if orphaned {
-		_ = removeCgroup(w.Cgroup, 2*time.Second)
+		_ = frame.RemoveCgroup(w.Cgroup, 2*time.Second)
 		return errors.Join(err, os.RemoveAll(w.Base))
 	}
 	if w.Hide {
@@ -317,11 +319,11 @@ func (w *worker) close(orphaned bool) error {
 // removeHidden removes what a runtime wrote to the mount point of the
 // unmounted hierarchy: outside this mount namespace nobody can see it.
 func (w *worker) removeHidden() error {
-	if cgroupLayout() == "v2" {
+	if frame.CgroupLayout() == "v2" {
 		return nil
 	}
-	dir := filepath.Join(cgroupRoot, "unified", w.Cgroup)
-	if fsType(dir) != unix.TMPFS_MAGIC {
+	dir := filepath.Join(frame.CgroupRoot, "unified", w.Cgroup)
+	if frame.FSType(dir) != unix.TMPFS_MAGIC {
 		return nil
 	}
 	// Fails while another slot's directory is in it; the last slot succeeds.

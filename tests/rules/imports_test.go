@@ -36,8 +36,10 @@ func importRules() []struct {
 		{"libsandbox/internal/kernel/...", []string{"libsandbox/internal/kernel/..."}},
 		{"hack/completion", []string{"runtime"}},
 		{"tests/harness", nil}, // knows a runtime only as an executable
-		{"tests/bench/layers", []string{"tests/harness", "spec", "libsandbox", "libsandbox/layer"}},
-		{"tests/bench/shell", []string{"spec", "libsandbox", "libsandbox/shell"}},
+		{"tests/bench/frame", nil},
+		{"tests/bench/layers", []string{"tests/bench/frame", "spec", "libsandbox", "libsandbox/layer"}},
+		{"tests/bench/shell", []string{"tests/bench/frame", "spec", "libsandbox", "libsandbox/shell"}},
+		{"tests/bench", []string{"tests/bench/frame"}},
 		{"tests/soak", []string{"libsandbox", "libsandbox/shell"}},
 		{"tests/...", []string{"tests/harness", "spec"}},
 	}

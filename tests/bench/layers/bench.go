@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"adl.run/adl-runtime/tests/bench/frame"
 )
 
 // gap is the idle time before what is timed.
@@ -30,10 +28,10 @@ type bench struct {
 // themselves become its children.
 func newBench(ctx context.Context, o *options, rep *report) (*bench, error) {
 	b := &bench{ctx: ctx, o: o, rep: rep, cgroup: fmt.Sprintf("adl-layers-%d", os.Getpid())}
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return b, os.NewSyscallError("prctl", err)
+	err := frame.AdoptOrphans()
+	if err != nil {
+		return b, err
 	}
-	var err error
 	b.base, err = os.MkdirTemp(o.dir, "adl-layers-")
 	return b, err
 }
@@ -42,7 +40,7 @@ func (b *bench) wants(op string) bool { return slices.Contains(b.o.ops, op) }
 
 // close removes what is no place's.
 func (b *bench) close() error {
-	err := errors.Join(killChildren(), removeCgroups(b.cgroup))
+	err := errors.Join(frame.KillDescendants(5*time.Second), frame.RemoveCgroup(b.cgroup, 2*time.Second))
 	if b.base != "" {
 		err = errors.Join(err, os.RemoveAll(b.base))
 	}
@@ -65,7 +63,7 @@ func (b *bench) rounds(p *place, cells []cell) error {
 				return fmt.Errorf("%s: %w", cells[i].key, err)
 			}
 			if turn > 0 {
-				b.rep.add(cells[i].key, took)
+				b.rep.series.Add(cells[i].key, took)
 			}
 		}
 	}
@@ -93,66 +91,4 @@ func (b *bench) once(p *place, c *cell) (ms float64, err error) {
 		err = c.after()
 	}
 	return float64(took) / 1e6, err
-}
-
-// killChildren ends all children and those that their end leaves to us.
-func killChildren() error {
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
-		switch {
-		case err == unix.ECHILD:
-			return nil
-		case pid > 0 || err == unix.EINTR:
-			continue
-		case time.Now().After(end):
-			return fmt.Errorf("processes that cannot be killed: %v", children())
-		}
-		for _, pid := range children() {
-			_ = unix.Kill(pid, unix.SIGKILL)
-		}
-	}
-}
-
-func children() (pids []int) {
-	tasks, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, path := range tasks {
-		raw, _ := os.ReadFile(path)
-		if parentOf(raw) == os.Getpid() {
-			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
-// removeCgroups removes the parent of all containers' cgroups, which are gone.
-func removeCgroups(name string) error {
-	var left []string
-	for end := time.Now().Add(2 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		left = left[:0]
-		for _, pattern := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
-			dirs, _ := filepath.Glob(pattern + name)
-			for _, d := range dirs {
-				if removeCgroup(d) != nil {
-					left = append(left, d)
-				}
-			}
-		}
-		if len(left) == 0 {
-			return nil
-		}
-		if time.Now().After(end) {
-			return fmt.Errorf("cgroups left: %v", left)
-		}
-	}
-}
-
-func removeCgroup(dir string) error {
-	entries, _ := os.ReadDir(dir)
-	for _, e := range entries {
-		if e.IsDir() {
-			_ = removeCgroup(filepath.Join(dir, e.Name()))
-		}
-	}
-	return unix.Rmdir(dir)
 }

@@ -2,35 +2,13 @@ package main
 
 import (
 	"fmt"
-	"math"
 	"slices"
+
+	"adl.run/adl-runtime/tests/bench/frame"
 )
 
-// target is a bound that this project has set itself: value must be at most limit, or at
-// least where that is set. A value that is not a number was not measured.
-type target struct {
-	what    string
-	value   float64
-	limit   float64
-	atLeast bool
-}
-
-func (t target) String() string {
-	if t.atLeast {
-		return fmt.Sprintf("%s: at least %.4g", t.what, t.limit)
-	}
-	return fmt.Sprintf("%s: at most %.4g", t.what, t.limit)
-}
-
-func (t target) missed() bool {
-	if t.atLeast {
-		return t.value < t.limit
-	}
-	return t.value > t.limit
-}
-
 // targets are the bounds on every filesystem that there was.
-func (r *report) targets() (all []target) {
+func (r *report) targets() (all []frame.Target) {
 	for _, fs := range r.o.fs {
 		if !slices.Contains(r.skipped, fs) {
 			all = append(all, r.targetsOn(fs)...)
@@ -39,10 +17,10 @@ func (r *report) targets() (all []target) {
 	return all
 }
 
-func (r *report) targetsOn(fs string) (all []target) {
+func (r *report) targetsOn(fs string) (all []frame.Target) {
 	most := func(limit float64, who, what, in string) {
 		k := key{fs, who, what, in}
-		all = append(all, target{what: k.String() + ", ms", value: r.median(k), limit: limit})
+		all = append(all, frame.Target{What: k.String() + ", ms", Value: r.series.Median(k), Limit: limit})
 	}
 	const byCommand = 3 // ms more
 	for mode, limit := range map[string]float64{"restart": 4, "keep-init": 2.5} {
@@ -52,9 +30,9 @@ func (r *report) targetsOn(fs string) (all []target) {
 		what := "reset, " + mode
 		most(limit, library, what, "empty")
 		most(limit+byCommand, "adl", what, "empty")
-		all = append(all, target{
-			what:  fs + ", " + what + ", 10,000 files / empty",
-			value: r.median(key{fs, library, what, "10,000 files"}) / r.median(key{fs, library, what, "empty"}), limit: 1.3,
+		all = append(all, frame.Target{
+			What:  fs + ", " + what + ", 10,000 files / empty",
+			Value: r.series.Median(key{fs, library, what, "10,000 files"}) / r.series.Median(key{fs, library, what, "empty"}), Limit: 1.3,
 		})
 	}
 	for _, depth := range []int{1, r.o.deep} {
@@ -66,12 +44,12 @@ func (r *report) targetsOn(fs string) (all []target) {
 	most(250, library, "create, exec, reset, delete", fmt.Sprintf("%d at once", crowd))
 	for _, n := range []int{2, 8, 32} {
 		k := key{fs, library, "resets a second", fmt.Sprintf("%d containers", n)}
-		all = append(all, target{what: k.String(), value: r.median(k), limit: 300, atLeast: true})
+		all = append(all, frame.Target{What: k.String(), Value: r.series.Median(k), Limit: 300, AtLeast: true})
 		if c := r.course(fs, n); c != nil && c.grows() {
-			all = append(all, target{what: k.String() + ": trash or disk use that grows", value: 1})
+			all = append(all, frame.Target{What: k.String() + ": trash or disk use that grows", Value: 1})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b target) int { return slices.Compare([]string{a.what}, []string{b.what}) })
+	slices.SortStableFunc(all, func(a, b frame.Target) int { return slices.Compare([]string{a.What}, []string{b.What}) })
 	return all
 }
 
@@ -83,19 +61,10 @@ func (r *report) course(fs string, n int) *course {
 	return &r.Courses[i]
 }
 
-// verdict lists the targets that are missed, and those without samples: a check that
-// passes without data is none.
-func (r *report) verdict() (missed, unmeasured []string) {
-	for _, t := range r.targets() {
-		switch {
-		case math.IsNaN(t.value):
-			unmeasured = append(unmeasured, t.String())
-		case t.missed():
-			missed = append(missed, fmt.Sprintf("%s, is %.3g", t, t.value))
-		}
-	}
+func (r *report) verdict() *frame.Verdict {
+	v := frame.Judge(r.targets())
 	if len(r.skipped) == len(r.o.fs) {
-		unmeasured = append(unmeasured, "everything: there was no filesystem")
+		v.Unmeasured = append(v.Unmeasured, "everything: there was no filesystem")
 	}
-	return missed, unmeasured
+	return v
 }

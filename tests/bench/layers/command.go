@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/tests/bench/frame"
 )
 
 // peer runs the commands of one runtime on one thread, which has mounts of its own. crun
@@ -44,14 +46,10 @@ func (r *peer) ownMounts() error {
 	if r.name == "adl" {
 		return nil
 	}
-	if err := privateMounts(); err != nil {
+	if err := frame.PrivateMounts(); err != nil {
 		return err
 	}
-	err := unix.Unmount("/sys/fs/cgroup/unified", 0)
-	if err == unix.EINVAL || err == unix.ENOENT {
-		return nil // v1 or v2 alone
-	}
-	return os.NewSyscallError("umount", err)
+	return frame.HideUnified()
 }
 
 // do calls f on the thread.
@@ -71,7 +69,7 @@ func (r *peer) command(args ...string) error {
 	if err != nil {
 		return err
 	}
-	ws, err := waitPid(pid)
+	ws, err := frame.WaitPid(pid)
 	if err == nil && ws == 0 {
 		return nil
 	}
@@ -82,7 +80,7 @@ func (r *peer) command(args ...string) error {
 	defer said.Close()
 	attr.Files[1], attr.Files[2] = said.Fd(), said.Fd()
 	if pid, err := syscall.ForkExec(argv[0], argv, attr); err == nil {
-		_, _ = waitPid(pid)
+		_, _ = frame.WaitPid(pid)
 	}
 	text, _ := os.ReadFile(said.Name())
 	return fmt.Errorf("%q: status %#x, and again: %s", argv, int(ws), bytes.TrimSpace(text))
@@ -100,16 +98,8 @@ func (r *peer) reap(id string) error {
 	if err != nil || pid < 2 {
 		return fmt.Errorf("pid file of %s: %q", id, raw)
 	}
-	go func() { _, _ = waitPid(pid) }()
+	go func() { _, _ = frame.WaitPid(pid) }()
 	return nil
-}
-
-func waitPid(pid int) (ws unix.WaitStatus, err error) {
-	for {
-		if _, err = unix.Wait4(pid, &ws, 0, nil); err != unix.EINTR {
-			return ws, err
-		}
-	}
 }
 
 // runBox runs a container: on a layer if it is ours, otherwise on the overlay.

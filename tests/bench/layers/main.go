@@ -6,16 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"os/signal"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"adl.run/adl-runtime/tests/bench/frame"
 )
 
 // The operations of -ops.
@@ -41,9 +36,6 @@ const (
 	btrfs = "btrfs"
 )
 
-// ownMounts as the first argument says that the mount namespace is our own.
-const ownMounts = "bench-layers-own-mounts"
-
 // options is the command line.
 type options struct {
 	paths     map[string]string // runtime -> executable
@@ -58,59 +50,27 @@ type options struct {
 }
 
 func main() {
-	err := start()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "bench-layers:", err)
-		os.Exit(1)
+	o, err := parseFlags(os.Args[1:])
+	if err == nil {
+		err = frame.OwnMounts(nil)
 	}
+	if err == nil {
+		err = benchMain(o)
+	}
+	frame.Exit("bench-layers", err)
 }
 
-// start moves this process to a mount namespace of its own, by executing it again: the
-// other threads stay in the old one.
-func start() error {
-	if len(os.Args) > 1 && os.Args[1] == ownMounts {
-		return benchMain(os.Args[2:])
-	}
-	if _, err := parseFlags(os.Args[1:]); err != nil {
-		return err
-	}
-	if os.Geteuid() != 0 {
-		return errors.New("must be root: containers, filesystems and cgroups are made")
-	}
-	runtime.LockOSThread()
-	if err := privateMounts(); err != nil {
-		return err
-	}
-	args := append([]string{os.Args[0], ownMounts}, os.Args[1:]...)
-	return os.NewSyscallError("execve", syscall.Exec("/proc/self/exe", args, os.Environ()))
-}
-
-// privateMounts gives the calling thread a mount namespace that nothing gets out of.
-func privateMounts() error {
-	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
-		return os.NewSyscallError("unshare", err)
-	}
-	return os.NewSyscallError("mount", unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
-}
-
-func benchMain(args []string) error {
-	o, err := parseFlags(args)
-	if err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+func benchMain(o *options) error {
+	ctx, stop := frame.Context()
 	defer stop()
 	rep := newReport(o)
 	if err := measure(ctx, o, rep); err != nil {
 		return err
 	}
-	if err := rep.write(os.Stdout, o.out); err != nil {
+	if err := rep.write(os.Stdout, o.out); err != nil || !o.check {
 		return err
 	}
-	if missed, unmeasured := rep.verdict(); o.check && len(missed)+len(unmeasured) > 0 {
-		return errors.New("targets missed or not measured")
-	}
-	return nil
+	return rep.verdict().Err()
 }
 
 // measure goes through the filesystems. Whatever happens, nothing is left.
@@ -186,7 +146,7 @@ func parseFlags(args []string) (*options, error) {
 		o.rounds, o.sustained = min(o.rounds, 3), 5*time.Second
 	}
 	o.paths = map[string]string{"adl": *adl, "crun": *crun, "runc": *runc}
-	o.ops, o.fs = list(*ops), list(*on)
+	o.ops, o.fs = frame.List(*ops), frame.List(*on)
 	return o, o.resolve()
 }
 
@@ -209,22 +169,10 @@ func (o *options) resolve() (err error) {
 			delete(o.paths, name)
 			continue
 		}
-		if o.paths[name], err = fullPath(path); err != nil {
+		if o.paths[name], err = frame.FullPath(path); err != nil {
 			return fmt.Errorf("-%s: %w", name, err)
 		}
 	}
-	o.busybox, err = fullPath(o.busybox)
+	o.busybox, err = frame.FullPath(o.busybox)
 	return err
-}
-
-func list(s string) []string {
-	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
-}
-
-func fullPath(name string) (string, error) {
-	p, err := exec.LookPath(name)
-	if err != nil {
-		return "", err
-	}
-	return filepath.Abs(p)
 }

@@ -15,6 +15,7 @@ import (
 	"adl.run/adl-runtime/libsandbox"
 	"adl.run/adl-runtime/libsandbox/layer"
 	"adl.run/adl-runtime/spec"
+	"adl.run/adl-runtime/tests/bench/frame"
 )
 
 // skipped says why a filesystem cannot be had.
@@ -56,7 +57,7 @@ func (b *bench) newPlace(fs string) (*place, error) {
 		err = unix.Mount("tmpfs", p.run, "tmpfs", 0, "mode=700")
 	}
 	if err == nil {
-		err = p.fill(b.o.busybox)
+		err = frame.MakeRootfs(p.rootfs(), b.o.busybox)
 	}
 	if err == nil {
 		p.store, err = libsandbox.OpenStore(p.state("library"))
@@ -92,23 +93,6 @@ func (p *place) mount(base string) error {
 		}
 	}
 	return nil
-}
-
-// fill makes the rootfs.
-func (p *place) fill(busybox string) error {
-	for _, d := range []string{"bin", "dev", "etc", "proc", "sys", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(p.rootfs(), d), 0o755); err != nil {
-			return err
-		}
-	}
-	data, err := os.ReadFile(busybox)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(p.rootfs(), "bin/busybox"), data, 0o755)
-	}
-	for _, applet := range []string{"true", "sleep", "sh"} {
-		err = errors.Join(err, os.Symlink("busybox", filepath.Join(p.rootfs(), "bin", applet)))
-	}
-	return err
 }
 
 func (p *place) rootfs() string              { return filepath.Join(p.dir, "rootfs") }

@@ -1,20 +1,14 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"adl.run/adl-runtime/tests/bench/frame"
 )
 
 // library is who does what no command does.
@@ -33,10 +27,7 @@ func (k key) String() string { return strings.Join([]string{k.FS, k.Who, k.What,
 // result describes a series.
 type result struct {
 	key
-	Samples int     `json:"samples"`
-	Min     float64 `json:"min"`
-	Median  float64 `json:"median"`
-	P95     float64 `json:"p95"`
+	frame.Summary
 }
 
 // report collects series and says what they amount to.
@@ -46,13 +37,12 @@ type report struct {
 	Results []result `json:"results"`
 	Courses []course `json:"courses"`
 	o       *options
-	keys    []key // in the order of the first samples
-	series  map[key][]float64
+	series  frame.Series[key]
 	skipped []string // filesystems
 }
 
 func newReport(o *options) *report {
-	return &report{Machine: machine(), o: o, series: make(map[key][]float64)}
+	return &report{Machine: time.Now().UTC().Format(time.RFC3339) + ", " + frame.ThisMachine().String(), o: o}
 }
 
 func (r *report) note(text string) { r.Notes = append(r.Notes, text) }
@@ -62,34 +52,18 @@ func (r *report) skip(fs, why string) {
 	r.note(fs + " is left out: " + why)
 }
 
-func (r *report) add(k key, v float64) {
-	if r.series[k] == nil {
-		r.keys = append(r.keys, k)
-	}
-	r.series[k] = append(r.series[k], v)
-}
-
-// median of a series; NaN where there is none.
-func (r *report) median(k key) float64 {
-	v := slices.Sorted(slices.Values(r.series[k]))
-	if len(v) == 0 {
-		return math.NaN()
-	}
-	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
-}
-
 // finish computes the results, in an order that does not depend on chance.
 func (r *report) finish() {
 	rank := func(k key) string {
 		return fmt.Sprintf("%d%d", slices.Index(r.o.fs, k.FS), slices.Index([]string{library, "adl", "crun", "runc"}, k.Who))
 	}
-	slices.SortStableFunc(r.keys, func(a, b key) int {
+	keys := r.series.Keys()
+	slices.SortStableFunc(keys, func(a, b key) int {
 		return strings.Compare(rank(a)+a.What, rank(b)+b.What)
 	})
-	for _, k := range r.keys {
-		v := slices.Sorted(slices.Values(r.series[k]))
-		i := int(math.Ceil(0.95*float64(len(v)))) - 1
-		r.Results = append(r.Results, result{k, len(v), v[0], r.median(k), v[i]})
+	for _, k := range keys {
+		sum, _ := r.series.Summary(k)
+		r.Results = append(r.Results, result{k, sum})
 	}
 }
 
@@ -98,14 +72,10 @@ func (r *report) write(w io.Writer, folder string) error {
 	r.finish()
 	var md strings.Builder
 	r.markdown(&md)
-	js, err := json.MarshalIndent(r, "", "  ")
-	err = errors.Join(err, os.MkdirAll(folder, 0o755),
-		os.WriteFile(filepath.Join(folder, "layers.md"), []byte(md.String()), 0o644),
-		os.WriteFile(filepath.Join(folder, "layers.json"), append(js, '\n'), 0o644))
-	if err != nil {
+	if err := frame.WriteReport(folder, "layers", md.String(), r); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "%s\nwritten: %s/layers.md, layers.json\n", md.String(), folder)
+	_, err := fmt.Fprintf(w, "%s\nwritten: %s/layers.md, layers.json\n", md.String(), folder)
 	return err
 }
 
@@ -123,14 +93,8 @@ func (r *report) markdown(w io.Writer) {
 	}
 	r.ratios(w)
 	r.courses(w)
-	missed, unmeasured := r.verdict()
-	fmt.Fprintf(w, "\n## Targets\n\nOf %d targets, %d are missed and %d not measured.\n", len(r.targets()), len(missed), len(unmeasured))
-	for _, m := range missed {
-		fmt.Fprintf(w, "- missed: %s\n", m)
-	}
-	for _, u := range unmeasured {
-		fmt.Fprintf(w, "- not measured: %s\n", u)
-	}
+	fmt.Fprint(w, "\n## Targets\n\n")
+	r.verdict().Print(w)
 }
 
 // predecessor is what docs say of the container runtime that this one follows, measured
@@ -154,7 +118,7 @@ func predecessor(k key) string {
 func (r *report) ratios(w io.Writer) {
 	fmt.Fprintf(w, "\n## Ratios of medians\n\n| filesystem | what | ratio |\n|---|---|---|\n")
 	row := func(fs, what string, a, b key) {
-		if v := r.median(a) / r.median(b); !math.IsNaN(v) {
+		if v := r.series.Median(a) / r.series.Median(b); !math.IsNaN(v) {
 			fmt.Fprintf(w, "| %s | %s | %.2f |\n", fs, what, v)
 		}
 	}
@@ -189,40 +153,3 @@ func (r *report) courses(w io.Writer) {
 }
 
 func modes() []string { return []string{"restart", "keep-init"} }
-
-// machine says where the numbers come from.
-func machine() string {
-	var u unix.Utsname
-	_ = unix.Uname(&u)
-	load, _ := os.ReadFile("/proc/loadavg")
-	before := strings.Fields(string(load) + " ? ? ?")[:3]
-	cpu := "unknown"
-	info, _ := os.ReadFile("/proc/cpuinfo")
-	for line := range strings.Lines(string(info)) {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			cpu = strings.TrimSpace(value)
-			break
-		}
-	}
-	layout := "v1"
-	var st unix.Statfs_t
-	for dir, name := range map[string]string{"/sys/fs/cgroup": "v2", "/sys/fs/cgroup/unified": "hybrid"} {
-		if unix.Statfs(dir, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
-			layout = name
-		}
-	}
-	return fmt.Sprintf("%s, Linux %s, %s, %d x %s, cgroup %s, load before %s", time.Now().UTC().Format(time.RFC3339),
-		unix.ByteSliceToString(u.Release[:]), runtime.GOARCH, runtime.NumCPU(), cpu, layout, strings.Join(before, " "))
-}
-
-// parentOf takes the parent's pid from the text of /proc/PID/stat, or 0. The command in
-// parentheses may itself hold parentheses (proc_pid_stat(5)).
-func parentOf(stat []byte) int {
-	_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
-	f := strings.Fields(rest)
-	if len(f) < 2 {
-		return 0
-	}
-	pid, _ := strconv.Atoi(f[1])
-	return pid
-}

@@ -99,7 +99,7 @@ func (b *bench) sustained(p *place) error {
 			return fmt.Errorf("%d containers without a pause: %w", n, err)
 		}
 		b.rep.Courses = append(b.rep.Courses, *c)
-		b.rep.add(key{p.fs, library, "resets a second", strconv.Itoa(n) + " containers"}, c.Rate)
+		b.rep.series.Add(key{p.fs, library, "resets a second", strconv.Itoa(n) + " containers"}, c.Rate)
 	}
 	return nil
 }

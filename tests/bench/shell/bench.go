@@ -14,6 +14,7 @@ import (
 
 	"adl.run/adl-runtime/libsandbox"
 	"adl.run/adl-runtime/libsandbox/shell"
+	"adl.run/adl-runtime/tests/bench/frame"
 )
 
 // Who runs commands.
@@ -90,7 +91,7 @@ func (b *bench) prepare() (err error) {
 		return os.NewSyscallError("mount", err)
 	}
 	b.later(func() error { return os.NewSyscallError("umount", unix.Unmount(b.base, unix.MNT_DETACH)) })
-	b.later(b.removeCgroups)
+	b.later(func() error { return frame.RemoveCgroup(b.cgroup, 2*time.Second) })
 	for _, dir := range []string{"usr", "proc", "dev", "sys", "tmp", "data"} {
 		if err := os.MkdirAll(filepath.Join(b.rootfs(), dir), 0o755); err != nil {
 			return err
@@ -107,38 +108,6 @@ func (b *bench) prepare() (err error) {
 
 func (b *bench) rootfs() string    { return filepath.Join(b.base, "rootfs") }
 func (b *bench) storeRoot() string { return filepath.Join(b.base, "store") }
-
-// removeCgroups removes the parent of all cgroups, which are gone, and what podman has made
-// for its monitors.
-func (b *bench) removeCgroups() (err error) {
-	// Without the mount it is a directory like any other, in which crun makes some.
-	if err := os.RemoveAll("/sys/fs/cgroup/unified/" + b.cgroup); err != nil {
-		return err
-	}
-	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		err = nil
-		for _, pattern := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
-			dirs, _ := filepath.Glob(pattern + b.cgroup)
-			for _, dir := range dirs {
-				err = errors.Join(err, removeCgroup(dir))
-			}
-		}
-		if err == nil {
-			return nil
-		}
-	}
-	return err
-}
-
-func removeCgroup(dir string) error {
-	entries, _ := os.ReadDir(dir)
-	for _, e := range entries {
-		if e.IsDir() {
-			_ = removeCgroup(filepath.Join(dir, e.Name())) // then this one fails, too
-		}
-	}
-	return os.NewSyscallError("rmdir "+dir, unix.Rmdir(dir))
-}
 
 // ours makes the sandboxes and what speaks with the first.
 func (b *bench) ours() (err error) {
@@ -205,7 +174,7 @@ func (b *bench) latencies() error {
 					return fmt.Errorf("%s: %s: %w", c.v.name, c.text, err)
 				}
 				if turn > 0 {
-					b.rep.add(key{c.v.name, c.text}, took)
+					b.rep.series.Add(key{c.v.name, c.text}, took)
 				}
 			}
 		}
@@ -249,7 +218,7 @@ func (b *bench) starts() error {
 				return fmt.Errorf("%s, %s: %w", c.who, sessionUp, err)
 			}
 			if turn > 0 {
-				b.rep.add(key{c.who, sessionUp}, took)
+				b.rep.series.Add(key{c.who, sessionUp}, took)
 			}
 		}
 	}

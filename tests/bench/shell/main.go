@@ -1,23 +1,14 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"os/signal"
-	"path/filepath"
-	"runtime"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"adl.run/adl-runtime/tests/bench/frame"
 )
-
-// ownMounts as the first argument says that the mount namespace is our own.
-const ownMounts = "bench-shell-own-mounts"
 
 // options is the command line.
 type options struct {
@@ -30,61 +21,28 @@ type options struct {
 }
 
 func main() {
-	err := start()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "bench-shell:", err)
-		os.Exit(1)
+	o, err := parseFlags(os.Args[1:])
+	if err == nil {
+		err = frame.OwnMounts(frame.HideUnified)
 	}
+	if err == nil {
+		err = benchMain(o)
+	}
+	frame.Exit("bench-shell", err)
 }
 
-// start moves this process to a mount namespace of its own, by executing it again: the
-// other threads stay in the old one.
-func start() error {
-	if len(os.Args) > 1 && os.Args[1] == ownMounts {
-		return benchMain(os.Args[2:])
-	}
-	if _, err := parseFlags(os.Args[1:]); err != nil {
-		return err
-	}
-	if os.Geteuid() != 0 {
-		return errors.New("must be root: sandboxes and mounts are made")
-	}
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
-		return os.NewSyscallError("unshare", err)
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return os.NewSyscallError("mount", err)
-	}
-	err := unix.Unmount("/sys/fs/cgroup/unified", 0)
-	if err != nil && err != unix.EINVAL && err != unix.ENOENT { // v1 or v2 alone
-		return os.NewSyscallError("umount", err)
-	}
-	args := append([]string{os.Args[0], ownMounts}, os.Args[1:]...)
-	return os.NewSyscallError("execve", syscall.Exec("/proc/self/exe", args, os.Environ()))
-}
-
-func benchMain(args []string) error {
-	o, err := parseFlags(args)
-	if err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+func benchMain(o *options) error {
+	ctx, stop := frame.Context()
 	defer stop()
 	rep := newReport()
-	for _, m := range o.missing {
-		rep.note(m)
-	}
+	rep.Notes = append(rep.Notes, o.missing...)
 	if err := measure(ctx, o, rep); err != nil {
 		return err
 	}
-	if err := rep.write(os.Stdout, o.out); err != nil {
+	if err := rep.write(os.Stdout, o.out); err != nil || !o.check {
 		return err
 	}
-	if missed, unmeasured := rep.verdict(); o.check && len(missed)+len(unmeasured) > 0 {
-		return errors.New("targets missed or not measured")
-	}
-	return nil
+	return frame.Judge(rep.targets()).Err()
 }
 
 func parseFlags(args []string) (*options, error) {
@@ -119,10 +77,10 @@ func parseFlags(args []string) (*options, error) {
 
 // find looks for a program. Without ours and the floor there is nothing to say.
 func (o *options) find(name, path string) error {
-	found, err := exec.LookPath(path)
+	found, err := frame.FullPath(path)
 	if err == nil {
-		o.paths[name], err = filepath.Abs(found)
-		return err
+		o.paths[name] = found
+		return nil
 	}
 	if name == "adl" || name == "bash" {
 		return fmt.Errorf("-%s: %w", name, err)

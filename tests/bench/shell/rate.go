@@ -15,6 +15,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"adl.run/adl-runtime/libsandbox/shell"
+	"adl.run/adl-runtime/tests/bench/frame"
 )
 
 // bindUsr mounts this machine's programs.
@@ -50,7 +51,7 @@ func (b *bench) throughput() error {
 				return fmt.Errorf("%s, %s: %w", who, mbPerSecond, err)
 			}
 			if turn > 0 {
-				b.rep.add(key{who, mbPerSecond}, size/1e6/(ms/1000))
+				b.rep.series.Add(key{who, mbPerSecond}, size/1e6/(ms/1000))
 			}
 		}
 	}
@@ -82,7 +83,7 @@ func (b *bench) rates() error {
 					if err != nil {
 						return fmt.Errorf("%s: %s: %w", who, text, err)
 					}
-					b.rep.add(key{who, perSecond(text, n)}, rate)
+					b.rep.series.Add(key{who, perSecond(text, n)}, rate)
 				}
 			}
 		}
@@ -132,7 +133,7 @@ func (b *bench) memory() error {
 	}
 	parts := map[string]int64{}
 	for _, pid := range append(pids, holder) {
-		pss, err := pssOf(pid)
+		pss, _, err := frame.MemoryOf(pid)
 		if err != nil {
 			return err
 		}
@@ -146,10 +147,10 @@ func (b *bench) memory() error {
 		}
 	}
 	for part, kib := range parts {
-		b.rep.add(key{"adl-runtime", kibPSS + part}, float64(kib))
+		b.rep.series.Add(key{"adl-runtime", kibPSS + part}, float64(kib))
 	}
-	b.rep.add(key{byLibrary, kibPSS + "a sandbox"}, float64(parts["init"]+parts["shell"]))
-	b.rep.add(key{byCommandLine, kibPSS + "a sandbox"}, float64(parts["init"]+parts["shell"]+parts["holder"]))
+	b.rep.series.Add(key{byLibrary, kibPSS + "a sandbox"}, float64(parts["init"]+parts["shell"]))
+	b.rep.series.Add(key{byCommandLine, kibPSS + "a sandbox"}, float64(parts["init"]+parts["shell"]+parts["holder"]))
 	return nil
 }
 
@@ -163,18 +164,4 @@ func holderOf(id, store string) (int, error) {
 		}
 	}
 	return 0, errors.Join(err, errors.New("there is no holder"))
-}
-
-// pssOf reads the proportional set in KiB; see proc_pid_smaps(5).
-func pssOf(pid int) (int64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "Pss:" {
-			return strconv.ParseInt(f[1], 10, 64)
-		}
-	}
-	return 0, fmt.Errorf("smaps_rollup of %d: no Pss line", pid)
 }

@@ -1,38 +1,33 @@
 package main
 
 import (
-	"math"
 	"strings"
 	"testing"
+
+	"adl.run/adl-runtime/tests/bench/frame"
 )
 
 func TestVerdict(t *testing.T) {
 	r := newReport()
-	if missed, unmeasured := r.verdict(); len(missed) > 0 || len(unmeasured) != len(r.targets()) {
-		t.Errorf("without samples: missed %q, unmeasured %q", missed, unmeasured)
+	if v := frame.Judge(r.targets()); len(v.Missed) > 0 || len(v.Unmeasured) != v.Targets {
+		t.Errorf("without samples: %+v", v)
 	}
 	for k, v := range map[key]float64{
 		{byLibrary, builtin}: 0.05, {byLibrary, program}: 1.2, {byCoprocess, builtin}: 0.2, {byCoprocess, program}: 1.4,
 		{bareBash, program}: 1, {byLibrary, mbPerSecond}: 400, {byCommandLine, builtin}: 6, {"crun exec", builtin}: 10,
 	} {
-		r.add(k, v)
+		r.series.Add(k, v)
 	}
-	missed, unmeasured := r.verdict()
-	if len(unmeasured) > 0 || len(missed) != 3 || !strings.Contains(missed[2], "500, is 400") {
-		t.Errorf("missed %q, unmeasured %q", missed, unmeasured)
+	v := frame.Judge(r.targets())
+	if len(v.Unmeasured) > 0 || len(v.Missed) != 3 || !strings.Contains(v.Missed[2], "500, is 400") {
+		t.Errorf("%+v", v)
 	}
 }
 
-func TestMedian(t *testing.T) {
+func TestReport(t *testing.T) {
 	r := newReport()
 	for _, v := range []float64{4, 1, 3, 2} {
-		r.add(key{"a", "b"}, v)
-	}
-	if m := r.median("a", "b"); m != 2.5 {
-		t.Errorf("median %v", m)
-	}
-	if m := r.median("a", "c"); !math.IsNaN(m) {
-		t.Errorf("median of nothing %v", m)
+		r.series.Add(key{"a", "b"}, v)
 	}
 	var out strings.Builder
 	if err := r.write(&out, t.TempDir()); err != nil || !strings.Contains(out.String(), "| b | a | 4 | 1 | 2.5 | 4 |") {

@@ -1,17 +1,16 @@
-package main
+package frame
 
 import (
-	"bytes"
+	"fmt"
 	"os"
-	"os/exec"
 	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// machine says where the numbers come from.
-type machine struct {
+// Machine says where the numbers come from.
+type Machine struct {
 	Kernel  string `json:"kernel"`
 	Arch    string `json:"arch"`
 	CPU     string `json:"cpu"`
@@ -22,15 +21,9 @@ type machine struct {
 	Load string `json:"load_before"`
 }
 
-// tool is one measured runtime.
-type tool struct {
-	Name    string `json:"name"`
-	Version string `json:"version"`
-	Bytes   int64  `json:"bytes"`
-}
-
-func describeMachine() machine {
-	m := machine{Arch: runtime.GOARCH, CPUs: runtime.NumCPU(), Cgroups: cgroupLayout(), CPU: "unknown"}
+// ThisMachine looks at it.
+func ThisMachine() Machine {
+	m := Machine{Arch: runtime.GOARCH, CPUs: runtime.NumCPU(), Cgroups: CgroupLayout(), CPU: "unknown"}
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
 		m.Kernel = unix.ByteSliceToString(u.Release[:])
@@ -49,18 +42,6 @@ func describeMachine() machine {
 	return m
 }
 
-func describeTools(opts *options) []tool {
-	var out []tool
-	for _, name := range opts.runtimes {
-		t := tool{Name: name, Version: "unknown"}
-		if st, err := os.Stat(opts.paths[name]); err == nil {
-			t.Bytes = st.Size()
-		}
-		if text, err := exec.Command(opts.paths[name], "--version").Output(); err == nil {
-			first, _, _ := bytes.Cut(bytes.TrimSpace(text), []byte("\n"))
-			t.Version = string(first)
-		}
-		out = append(out, t)
-	}
-	return out
+func (m Machine) String() string {
+	return fmt.Sprintf("Linux %s, %s, %d x %s, cgroup %s, load before %s", m.Kernel, m.Arch, m.CPUs, m.CPU, m.Cgroups, m.Load)
 }

@@ -1,4 +1,4 @@
-package main
+package frame
 
 import (
 	"bytes"
@@ -11,55 +11,56 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const cgroupRoot = "/sys/fs/cgroup"
+// CgroupRoot is where the hierarchies are.
+const CgroupRoot = "/sys/fs/cgroup"
 
 // hierarchies lists the roots of all cgroup hierarchies: the one mount of a v2
 // host, otherwise each mount below the tmpfs. Symlinks (cpu -> cpu,cpuacct)
 // are left out.
 func hierarchies() ([]string, error) {
-	if fsType(cgroupRoot) == unix.CGROUP2_SUPER_MAGIC {
-		return []string{cgroupRoot}, nil
+	if FSType(CgroupRoot) == unix.CGROUP2_SUPER_MAGIC {
+		return []string{CgroupRoot}, nil
 	}
-	entries, err := os.ReadDir(cgroupRoot)
+	entries, err := os.ReadDir(CgroupRoot)
 	if err != nil {
 		return nil, err
 	}
 	var dirs []string
 	for _, e := range entries {
 		if e.IsDir() {
-			dirs = append(dirs, filepath.Join(cgroupRoot, e.Name()))
+			dirs = append(dirs, filepath.Join(CgroupRoot, e.Name()))
 		}
 	}
 	return dirs, nil
 }
 
-// cgroupLayout names the host's layout: "v2", "hybrid" or "v1".
-func cgroupLayout() string {
+// CgroupLayout names the host's layout: "v2", "hybrid" or "v1".
+func CgroupLayout() string {
 	switch {
-	case fsType(cgroupRoot) == unix.CGROUP2_SUPER_MAGIC:
+	case FSType(CgroupRoot) == unix.CGROUP2_SUPER_MAGIC:
 		return "v2"
-	case fsType(filepath.Join(cgroupRoot, "unified")) == unix.CGROUP2_SUPER_MAGIC:
+	case FSType(filepath.Join(CgroupRoot, "unified")) == unix.CGROUP2_SUPER_MAGIC:
 		return "hybrid"
 	default:
 		return "v1"
 	}
 }
 
-// hideUnified takes cgroup v2 out of the caller's mount namespace, if it is
+// HideUnified takes cgroup v2 out of the caller's mount namespace, if it is
 // mounted beside v1.
-func hideUnified() error {
-	if cgroupLayout() != "hybrid" {
+func HideUnified() error {
+	if CgroupLayout() != "hybrid" {
 		return nil
 	}
-	if err := unix.Unmount(filepath.Join(cgroupRoot, "unified"), 0); err != nil {
-		return fmt.Errorf("umount %s/unified: %w", cgroupRoot, err)
+	if err := unix.Unmount(filepath.Join(CgroupRoot, "unified"), 0); err != nil {
+		return fmt.Errorf("umount %s/unified: %w", CgroupRoot, err)
 	}
 	return nil
 }
 
-// makeCgroup makes the parent of all containers' cgroups in every hierarchy, so
+// MakeCgroup makes the parent of all containers' cgroups in every hierarchy, so
 // that the first container of the bench does not pay for it.
-func makeCgroup(name string) error {
+func MakeCgroup(name string) error {
 	dirs, err := hierarchies()
 	if err != nil {
 		return err
@@ -98,9 +99,9 @@ func inheritCpuset(root, name, file string) error {
 	return os.WriteFile(target, val, 0)
 }
 
-// cgroupsNamed lists the directories that cgroup name has in the hierarchies
+// CgroupsNamed lists the directories that cgroup name has in the hierarchies
 // the caller sees.
-func cgroupsNamed(name string) ([]string, error) {
+func CgroupsNamed(name string) ([]string, error) {
 	dirs, err := hierarchies()
 	if err != nil {
 		return nil, err
@@ -115,14 +116,14 @@ func cgroupsNamed(name string) ([]string, error) {
 	return found, nil
 }
 
-// removeCgroup removes cgroup name and all below it from every hierarchy. It
+// RemoveCgroup removes cgroup name and all below it from every hierarchy. It
 // retries for up to patience: a cgroup stays busy for a moment after its last
 // process was reaped.
-func removeCgroup(name string, patience time.Duration) error {
-	end := after(patience)
+func RemoveCgroup(name string, patience time.Duration) error {
+	end := time.Now().Add(patience)
 	for {
 		err := removeCgroupOnce(name)
-		if err == nil || now() > end {
+		if err == nil || time.Now().After(end) {
 			return err
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -130,11 +131,11 @@ func removeCgroup(name string, patience time.Duration) error {
 }
 
 func removeCgroupOnce(name string) error {
-	dirs, err := cgroupsNamed(name)
+	dirs, err := CgroupsNamed(name)
 	for _, d := range dirs {
 		// A runtime that takes the empty mount point of an unmounted hierarchy
 		// for a hierarchy leaves plain files there (crun 1.8 on a hybrid host).
-		if fsType(d) == unix.TMPFS_MAGIC {
+		if FSType(d) == unix.TMPFS_MAGIC {
 			err = errors.Join(err, os.RemoveAll(d))
 		} else {
 			err = errors.Join(err, removeCgroupTree(d))
@@ -158,8 +159,8 @@ func removeCgroupTree(dir string) error {
 	return err
 }
 
-// fsType is the file system's magic number, or 0 where path cannot be asked.
-func fsType(path string) int64 {
+// FSType is the file system's magic number, or 0 where path cannot be asked.
+func FSType(path string) int64 {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {
 		return 0

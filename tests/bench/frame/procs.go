@@ -1,4 +1,4 @@
-package main
+package frame
 
 import (
 	"bytes"
@@ -12,18 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// adoptOrphans makes the process the one that orphaned descendants are given
+// AdoptOrphans makes the process the one that orphaned descendants are given
 // to, as a container manager's monitor does: no process of a container can get
 // away, and the bench reaps every init.
-func adoptOrphans() error {
+func AdoptOrphans() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("PR_SET_CHILD_SUBREAPER: %w", err)
 	}
 	return nil
 }
 
-// waitPid waits for one child, for ever.
-func waitPid(pid int) (unix.WaitStatus, error) {
+// WaitPid waits for one child, for ever.
+func WaitPid(pid int) (unix.WaitStatus, error) {
 	var ws unix.WaitStatus
 	for {
 		if _, err := unix.Wait4(pid, &ws, 0, nil); err != unix.EINTR {
@@ -47,12 +47,12 @@ func reapZombies() (left bool) {
 	}
 }
 
-// childless waits up to patience for the last child's end and names the
+// Childless waits up to patience for the last child's end and names the
 // children that stay.
-func childless(patience time.Duration) error {
-	end := after(patience)
+func Childless(patience time.Duration) error {
+	end := time.Now().Add(patience)
 	for reapZombies() {
-		if now() > end {
+		if time.Now().After(end) {
 			return fmt.Errorf("processes left: %s", describe(children()))
 		}
 		time.Sleep(time.Millisecond)
@@ -60,13 +60,13 @@ func childless(patience time.Duration) error {
 	return nil
 }
 
-// killDescendants kills child after child until none is left: the children of
-// a dead child become ours, see adoptOrphans.
-func killDescendants(patience time.Duration) error {
-	end := after(patience)
+// KillDescendants kills child after child until none is left: the children of
+// a dead child become ours, see AdoptOrphans.
+func KillDescendants(patience time.Duration) error {
+	end := time.Now().Add(patience)
 	for reapZombies() {
 		pids := children()
-		if now() > end {
+		if time.Now().After(end) {
 			return fmt.Errorf("processes that cannot be killed: %s", describe(pids))
 		}
 		for _, pid := range pids {
@@ -113,19 +113,19 @@ func parentOf(stat []byte) int {
 func describe(pids []int) string {
 	var out []string
 	for _, pid := range pids {
-		out = append(out, fmt.Sprintf("%d (%s)", pid, command(pid)))
+		out = append(out, fmt.Sprintf("%d (%s)", pid, Command(pid)))
 	}
 	return strings.Join(out, ", ")
 }
 
-// command is the name of the process's program, or "".
-func command(pid int) string {
+// Command is the name of the process's program, or "".
+func Command(pid int) string {
 	comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	return strings.TrimSpace(string(comm))
 }
 
-// memoryOf reads the proportional and the whole resident set in KiB.
-func memoryOf(pid int) (pss, rss int64, err error) {
+// MemoryOf reads the proportional and the whole resident set in KiB.
+func MemoryOf(pid int) (pss, rss int64, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		return 0, 0, err
