@@ -32,6 +32,7 @@ func (a *ahead) close() {
 
 // filled is what the mounts on a layer were made from.
 type filled struct {
+	mode    ResetMode
 	init    kernel.ProcessID
 	facts   *compile.Facts // without the layer
 	sources []fileID       // of the bind mounts
@@ -70,8 +71,8 @@ func (sb *Sandbox) prepareLater(mode ResetMode, latest time.Duration) {
 }
 
 // prepareNext makes the layer for the next reset to the first state, unless somebody else
-// is working on the container or there is one already. Where the next one is expected to
-// keep init, it also makes the mounts on it.
+// is working on the container or there is one already. It also makes those mounts on it
+// that the kernel lets it make.
 func (sb *Sandbox) prepareNext(mode ResetMode) {
 	e, err := sb.store.lockWithin(sb.id, 0)
 	if err != nil {
@@ -121,7 +122,7 @@ func (r *resetting) makeAhead() (err error) {
 	if r.ahead.mount = mountLayer(r.next); r.ahead.mount == nil {
 		return errors.New("the layer cannot be mounted ahead")
 	}
-	if err := r.check(); err != nil || r.mode != ResetKeepInit {
+	if r.check() != nil {
 		return nil
 	}
 	return r.fill()
@@ -151,14 +152,18 @@ func (r *resetting) fill() (err error) {
 		return err
 	}
 	r.c.layer = r.next
+	keep := r.mode == ResetKeepInit
+	if !keep {
+		r.c.bundle.Spec = r.keepNamespaces(nil)
+	}
 	facts, err := r.c.facts(r.now.store)
 	if err != nil {
 		return err
 	}
-	if !compile.CanFill(r.spec, facts) {
+	if !compile.CanFill(r.c.bundle.Spec, facts, keep) {
 		return nil
 	}
-	f := &filled{init: r.now.rec.Init.ProcessID, facts: r.facts, sources: r.c.sourceIDs()}
+	f := &filled{mode: r.mode, init: r.now.rec.Init.ProcessID, facts: r.facts, sources: r.c.sourceIDs()}
 	if err := r.runFill(facts); err != nil {
 		r.made.mu.Lock()
 		r.made.noFill = true
@@ -171,7 +176,7 @@ func (r *resetting) fill() (err error) {
 
 // runFill runs the program. Nobody in the container is aware of it.
 func (r *resetting) runFill(facts *compile.Facts) error {
-	p, err := compile.NewFill(r.spec, facts)
+	p, err := compile.NewFill(r.c.bundle.Spec, facts, r.mode == ResetKeepInit)
 	if err != nil {
 		return err
 	}
@@ -231,7 +236,7 @@ func followFill(child *engine.Child) error {
 
 // fits says whether the mounts on a layer are those that would be made now.
 func (r *resetting) fits(f *filled) bool {
-	if r.mode != ResetKeepInit || r.now.rec.Init.ProcessID != f.init {
+	if r.mode != f.mode || r.now.rec.Init.ProcessID != f.init || r.mode == ResetRestart && len(r.left()) > 0 {
 		return false
 	}
 	if _, err := r.c.facts(r.now.store); err != nil {

@@ -100,17 +100,22 @@ func TestFillAhead(t *testing.T) {
 	view := `busybox cat /proc/self/mountinfo | busybox cut -d' ' -f4- | busybox sed 's/[us]*[a-z]*dir+*=[^, ]*//g; s/master:[0-9]*//' | busybox sort
 busybox ls -lR /dev | busybox sed 's/ [A-Z][a-z][a-z] .*:.. / /'; hostname; cat /proc/sys/kernel/msgmax /hosts; busybox ps -o pid,args | busybox grep [s]leep`
 	first := l.sh(view)
-	l.reset(ResetKeepInit)
-	l.awaitFill()
-	_, _ = l.try(spoil)
-	if n := l.resetOps(ResetKeepInit); n > 80 {
-		t.Errorf("%d ops: the mounts were made by the reset", n)
-	}
-	if d := cmp.Diff(strings.Split(first, "\n"), strings.Split(l.sh(view), "\n")); d != "" {
-		t.Errorf("-at first +after the reset\n%s", d)
-	}
-	if got := l.sh(look); got != l.sh(look) || !strings.HasPrefix(got, "first\nbelow\n") || strings.Contains(got, "junk") {
-		t.Errorf("after the reset: %s", got)
+	for _, test := range []struct {
+		mode ResetMode
+		most int
+	}{{ResetKeepInit, 80}, {ResetRestart, 360}} {
+		l.reset(test.mode)
+		l.awaitFill()
+		_, _ = l.try(spoil)
+		if n := l.resetOps(test.mode); n > test.most {
+			t.Errorf("%s: %d ops: the mounts were made by the reset", test.mode, n)
+		}
+		if d := cmp.Diff(strings.Split(first, "\n"), strings.Split(l.sh(view), "\n")); d != "" {
+			t.Errorf("%s: -at first +after the reset\n%s", test.mode, d)
+		}
+		if got := l.sh(look); got != l.sh(look) || !strings.HasPrefix(got, "first\nbelow\n") || strings.Contains(got, "junk") {
+			t.Errorf("%s: %s", test.mode, got)
+		}
 	}
 	l.gone()
 }

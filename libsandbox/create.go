@@ -94,24 +94,25 @@ func (s *Store) Listing(id string, b *spec.Bundle, o *CreateOptions) (string, er
 
 // creation is the state of one Create or Run.
 type creation struct {
-	id      string
-	bundle  *spec.Bundle
-	o       *CreateOptions
-	wait    bool // for Start
-	sb      *Sandbox
-	entry   *entry
-	cgroup  *cgroup.Cgroup
-	rdt     *resctrl.Group // nil without linux.intelRdt
-	plan    *layerPlan     // nil for no layer
-	layer   *layer.Layer   // nil for none
-	volumes []*layer.Layer // of mounts of type cow
-	reset   *resetting     // nil for a new container
-	init    *compile.Init
-	filter  *seccomp.Filter // nil for none
-	child   *engine.Child
-	files   []fileID // init's descriptors, with a layer
-	first   int      // the pid of the process that was started
-	undo    cleanup
+	id        string
+	bundle    *spec.Bundle
+	o         *CreateOptions
+	wait      bool // for Start
+	sb        *Sandbox
+	entry     *entry
+	cgroup    *cgroup.Cgroup
+	rdt       *resctrl.Group // nil without linux.intelRdt
+	plan      *layerPlan     // nil for no layer
+	layer     *layer.Layer   // nil for none
+	volumes   []*layer.Layer // of mounts of type cow
+	reset     *resetting     // nil for a new container
+	init      *compile.Init
+	filter    *seccomp.Filter // nil for none
+	child     *engine.Child
+	files     []fileID // init's descriptors, with a layer
+	first     int      // the pid of the process that was started
+	published bool     // before init was ready; see early
+	undo      cleanup
 }
 
 // cleanup is a stack of what to undo on failure.
@@ -469,12 +470,22 @@ func (c *creation) barrier(ctx context.Context, r engine.Record) error {
 			}
 			c.step("cgroup")
 		}
+		if c.early() { // while init makes its mounts
+			c.published = true
+			if err := c.child.Release(); err != nil {
+				return err
+			}
+			return c.created(ctx)
+		}
 		if c.init.Direct {
 			if err := c.created(ctx); err != nil {
 				return err
 			}
 		}
 	case compile.BarrierCreated:
+		if c.published {
+			break
+		}
 		if err := c.created(ctx); err != nil {
 			return err
 		}
@@ -484,6 +495,13 @@ func (c *creation) barrier(ctx context.Context, r engine.Record) error {
 		}
 	}
 	return c.child.Release()
+}
+
+// early says whether a container that is restarted may be published before its init is
+// ready: nobody is told of it, and nothing is to be done to init then.
+func (c *creation) early() bool {
+	return c.reset != nil && !c.init.Direct && c.bundle.Spec.Hooks == nil && len(c.init.Limits) == 0 && !c.delegates() &&
+		c.o.PidFile == "" && (c.filter == nil || c.filter.Listener == nil)
 }
 
 // created publishes the container.

@@ -25,12 +25,12 @@ func defaultDevices() []specs.LinuxDevice {
 	}
 }
 
-// devices fills /dev. A /dev of the host's, bound in, is left alone; then only
-// %dev is set.
+// devices fills /dev. A /dev of the host's, bound in, is left alone, and one that is
+// filled; then only %dev is set.
 func (c *compiler) devices() error {
 	bound, readonly := c.devMount()
 	c.openDev()
-	if bound {
+	if bound || c.filled() {
 		return nil
 	}
 	for _, d := range c.deviceList() {

@@ -1,6 +1,10 @@
 package compile
 
 import (
+	"path"
+	"slices"
+	"strings"
+
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -15,9 +19,9 @@ const FilePids = "pids"
 // mount has to be changed after it is attached, which the kernel allows in mount
 // namespaces only. Directories of the host are left out because mounts below them come
 // and go.
-func CanFill(spec *specs.Spec, facts *Facts) bool {
+func CanFill(spec *specs.Spec, facts *Facts, keepInit bool) bool {
 	c := newCompiler(spec, facts, &Options{})
-	if !facts.CloneDetached || !facts.ProcOfOthers || facts.Layer == nil || !facts.Layer.Mounted ||
+	if !facts.CloneDetached || keepInit && !facts.ProcOfOthers || facts.Layer == nil || !facts.Layer.Mounted ||
 		spec.Process.Terminal || !c.mountNamespace() || c.hasNamespace(specs.UserNamespace) {
 		return false
 	}
@@ -35,14 +39,18 @@ func CanFill(spec *specs.Spec, facts *Facts) bool {
 	return true
 }
 
-// NewFill compiles the first half of NewReroot, for which the container goes on
-// undisturbed: what the spec mounts, and the devices, are made on Facts.Layer, which is
-// unattached and stays so (mounts on such a mount: Linux 6.15). The program is born in
-// the runtime's pid namespace, where no process of the container finds it, and FilePids
-// is the one that its procfs shows (Linux 6.17). FileInit is as in NewReroot.
+// NewFill compiles what can be made of the next root filesystem for which the container
+// goes on undisturbed. Mounts and devices are made on Facts.Layer, which is unattached and
+// stays so (mounts on such a mount: Linux 6.15). The program is born in the runtime's pid
+// namespace, where no process of the container finds it. FileInit is as in NewReroot.
+//
+// With keepInit, all that NewReroot would make is made, and FilePids is the pid namespace
+// that procfs shows (Linux 6.17). Without, the next root is for a new init: what shows
+// namespaces that come with it is left to NewInit. Those of spec that have a path are
+// init's.
 //
 // A layer of which this has failed is of no use any more.
-func NewFill(spec *specs.Spec, facts *Facts) (*Init, error) {
+func NewFill(spec *specs.Spec, facts *Facts, keepInit bool) (*Init, error) {
 	c := newCompiler(spec, facts, &Options{})
 	c.rerooting, c.filling = true, true
 	c.begin("fill")
@@ -52,12 +60,63 @@ func NewFill(spec *specs.Spec, facts *Facts) (*Init, error) {
 	c.Note("linux.namespaces")
 	c.Emit(unix.SYS_SETNS, c.File(FileInit), program.Num(c.namespaceFlags()&^(unix.CLONE_NEWTIME|unix.CLONE_NEWPID|unix.CLONE_NEWNS)))
 	c.Emit(unix.SYS_CLOSE, c.File(FileInit))
-	if err := c.fillRoot(); err != nil {
+	fill := c.fillForNext
+	if keepInit {
+		fill = c.fillRoot
+	}
+	if err := fill(); err != nil {
 		return nil, err
 	}
 	c.finish()
 	return c.out, nil
 }
+
+// fillForNext makes on %root what is not the next init's to make.
+func (c *compiler) fillForNext() error {
+	for i, left := range c.leftToInit() {
+		if left {
+			continue
+		}
+		if err := c.mount(i); err != nil {
+			return err
+		}
+	}
+	return c.devices()
+}
+
+// leftToInit says which mounts fillForNext leaves: those that show a namespace that is
+// made with init, and all that are on these.
+func (c *compiler) leftToInit() []bool {
+	left := make([]bool, len(c.spec.Mounts))
+	var places []string
+	for i := range c.spec.Mounts {
+		m := &c.spec.Mounts[i]
+		o := parseOptions(m)
+		place := path.Clean(m.Destination) + "/"
+		on := func(p string) bool { return strings.HasPrefix(place, p) }
+		if !o.bind && c.showsNew(m.Type) || slices.ContainsFunc(places, on) {
+			left[i] = true
+			places = append(places, place)
+		}
+	}
+	return left
+}
+
+// showsNew says whether a file system shows a namespace that is made with init.
+func (c *compiler) showsNew(typ string) bool {
+	switch typ {
+	case "proc", "mqueue":
+		return true
+	case "sysfs":
+		return slices.ContainsFunc(c.spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool {
+			return ns.Type == specs.NetworkNamespace && ns.Path == ""
+		})
+	}
+	return false
+}
+
+// filled says whether fillForNext has been there.
+func (c *compiler) filled() bool { return c.facts.Layer != nil && c.facts.Layer.Filled }
 
 // fillRoot makes everything on %root. Sysctls are the namespaces', which are in use while
 // NewFill's program runs.

@@ -21,7 +21,7 @@ type Layer struct {
 	Base string
 	// Mounted says that Mount has been made, unattached: it is descriptor FileLayer.
 	Mounted bool
-	// Filled says that NewFill has made the mounts on it.
+	// Filled says that NewFill has made mounts on it.
 	Filled bool
 }
 

@@ -20,7 +20,10 @@ func (c *compiler) rootfs() error {
 	if !c.hasNamespace(specs.UserNamespace) {
 		c.openRoot()
 	}
-	for i := range c.spec.Mounts {
+	for i, left := range c.leftToInit() {
+		if c.filled() && !left {
+			continue
+		}
 		if err := c.mount(i); err != nil {
 			return err
 		}
