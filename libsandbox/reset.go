@@ -544,25 +544,46 @@ func (r *resetting) exchange(opts *engine.Options) error {
 	}
 	var early chan error
 	undo := len(c.undo)
-	if r.pidfd >= 0 && r.now.rec.OwnPid && r.status != StatePaused && !r.cgroup.Enters() {
+	if r.pidfd >= 0 && r.now.rec.OwnPid && r.status != StatePaused && !r.cgroup.Enters() && len(r.volumes) == 0 {
 		early = make(chan error, 1)
 		go func() { early <- c.start(opts) }()
 	}
 	alone, err := r.end()
 	started := early != nil && r.await(early) == nil
-	if started && (err != nil || !alone) {
+	killed := started && (err != nil || !alone)
+	if killed {
 		c.kill() // it may be dead already
-		c.undo, started = c.undo[:undo], false
+		c.undo = c.undo[:undo]
 	}
 	if err != nil {
 		return err
 	}
 	r.step("ended")
 	r.now.rec.Init = initRecord{}
-	if started {
+	if started && !killed {
 		return nil
 	}
+	if killed {
+		if err := r.anotherLayer(opts); err != nil {
+			return err
+		}
+	}
 	return c.start(opts)
+}
+
+// anotherLayer is for a second start: an overlay that was mounted for the first cannot be
+// mounted again.
+func (r *resetting) anotherLayer(opts *engine.Options) error {
+	r.ahead.close()
+	delete(opts.Named, compile.FileLayer)
+	used := r.next
+	r.stale, r.next = append(r.stale, used.Key()), nil
+	if err := r.nextLayer(used.Meta().Parents); err != nil {
+		r.next = used
+		return err
+	}
+	r.c.layer = r.next
+	return r.c.compile()
 }
 
 // await waits for a start in the container's cgroup. It hangs in clone(2) where a process

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -398,6 +399,44 @@ func TestResetPaused(t *testing.T) {
 			}
 		}
 		l.sh("! cat /made 2>/dev/null")
+		l.gone()
+	}
+}
+
+// TestResetFrozenBelow: a process that somebody has frozen in a cgroup v1 below the
+// container's can neither be stopped nor die, and keeps init from dying: then all is killed,
+// the next init with it, which has come to life by then.
+func TestResetFrozenBelow(t *testing.T) {
+	for _, mode := range []ResetMode{ResetRestart, ResetKeepInit} {
+		l := runLayered(t, &Store{root: t.TempDir()}, "frozen", sleeping(t, nil), nil)
+		freezer, ok := l.rec.Cgroup["freezer"]
+		if !ok {
+			t.Skip("the host has no cgroup v1 freezer")
+		}
+		l.sh("busybox sleep 1000 & echo > /made")
+		below := filepath.Join(freezer, "below")
+		if err := os.Mkdir(below, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		pids, err := os.ReadFile(filepath.Join(freezer, "cgroup.procs"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, pid := range strings.Fields(string(pids)) {
+			if pid != strconv.Itoa(l.pid1()) {
+				if err := os.WriteFile(filepath.Join(below, "cgroup.procs"), []byte(pid), 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := os.WriteFile(filepath.Join(below, "freezer.state"), []byte("FROZEN"), 0); err != nil {
+			t.Fatal(err)
+		}
+		l.reset(mode)
+		l.sh("! cat /made 2>/dev/null")
+		if got := l.sh("busybox ps -o args | busybox grep -c '[s]leep'"); got != "1" {
+			t.Errorf("%s: %s processes sleep, want 1", mode, got)
+		}
 		l.gone()
 	}
 }

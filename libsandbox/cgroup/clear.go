@@ -28,7 +28,9 @@ func (c *Cgroup) Isolate(keep int) error {
 
 func (c *Cgroup) isolate(ctx context.Context, keep int) error {
 	for {
-		if err := c.Freeze(); err != nil {
+		// What the container itself has frozen in the v1 hierarchy can neither be stopped
+		// here nor die.
+		if err := errors.Join(c.thawV1(), c.Freeze()); err != nil {
 			return err
 		}
 		fds, n, err := c.pidfds(keep)
