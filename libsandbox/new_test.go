@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"adl.run/adl-runtime/libsandbox/internal/program"
@@ -360,11 +361,33 @@ func TestCollectOwned(t *testing.T) {
 	}
 }
 
+// TestIDTaken: an ID is one sandbox's. In another store it is another's, which shares
+// nothing with it, not even where both have the same layer root.
 func TestIDTaken(t *testing.T) {
 	c := boxed(t)
 	c.ID = "one"
-	newBox(t, c)
+	l := newBox(t, c)
 	if _, err := New(t.Context(), c); !errors.Is(err, ErrExist) {
 		t.Errorf("%v", err)
 	}
+	other := *c
+	other.Store = &Store{root: t.TempDir()}
+	if _, err := New(t.Context(), &other); err == nil || !strings.HasPrefix(err.Error(), "sandbox: linux.cgroupsPath: ") {
+		t.Errorf("two in one cgroup: %v", err)
+	}
+	other.Change = func(s *specs.Spec) error { s.Linux.CgroupsPath = "/one-too"; return nil }
+	o := newBox(t, &other)
+	l.say("echo first >/file")
+	o.say("echo second >/file; echo x >/more")
+	if got := l.say("cat /file; ls /more 2>/dev/null || echo none"); got != "first\nnone" {
+		t.Errorf("the first has %q", got)
+	}
+	o.reset(ResetKeepInit)
+	if err := o.Delete(t.Context(), &DeleteOptions{Force: true}); err != nil {
+		t.Error(err)
+	}
+	if got := l.say("cat /file"); got != "first" {
+		t.Errorf("without the second the first has %q", got)
+	}
+	l.gone()
 }
