@@ -433,6 +433,16 @@ func emptyInBackground(root *layer.Root, held []*os.File) {
 	}()
 }
 
+// letGo closes a root directory that processes have left, where this process lives on off
+// the caller's path: it may be the last that keeps a file system mounted. nil is none.
+func (s *Store) letGo(root *os.File) {
+	if s.background == nil {
+		go root.Close()
+		return
+	}
+	root.Close()
+}
+
 // layers are the keys of all layers that the container may have.
 func (r *record) layers(e *entry) []string {
 	keys := append(e.nextLayers(), r.current(), r.Layer.Key)

@@ -122,7 +122,7 @@ func (sb *Sandbox) keep(ctx context.Context, e *entry, user string) (*Snapshot, 
 	k := &keeping{entry: e, user: user, began: time.Now()}
 	k.r = &resetting{entry: e, o: &ResetOptions{}, made: sb, now: &Sandbox{store: sb.store, id: sb.id}, pidfd: -1}
 	defer k.r.fds.close()
-	defer func() { k.root.Close() }() // of a nil file, an error
+	defer func() { sb.store.letGo(k.root) }()
 	if err := k.prepare(); err != nil {
 		return nil, nil, err
 	}
@@ -160,14 +160,17 @@ func (k *keeping) prepare() (err error) {
 	if r.root, err = rec.Layer.open(); err != nil {
 		return err
 	}
-	if k.layer, err = r.root.Load(rec.current()); err != nil {
+	if k.layer, err = r.load(rec.current()); err != nil {
 		return err
 	}
+	r.made.mu.Lock()
+	r.made.on = nil // it is going to change
+	r.made.mu.Unlock()
 	if k.layer.Meta().Committed {
 		return errInterrupted()
 	}
 	r.old = rec.current()
-	if r.spec, err = k.entry.config(); err != nil {
+	if r.spec, err = r.config(); err != nil {
 		return err
 	}
 	if r.cgroup, err = cgroup.Load(rec.Cgroup); err != nil {
@@ -335,7 +338,7 @@ func (k *keeping) byReference(ctx context.Context, tree *mountTree) (err error) 
 	_ = unix.Unlink(k.entry.join(nextFile))
 	sb := r.made
 	sb.mu.Lock()
-	sb.read, sb.rec = r.now.read, r.now.rec
+	sb.read, sb.rec, sb.conf, sb.on = r.now.read, r.now.rec, r.spec, r.next
 	sb.mu.Unlock()
 	return nil
 }
