@@ -801,10 +801,10 @@ func TestSnapshots(t *testing.T) {
 // processes go on as if nothing had happened.
 func TestSnapshotNoticed(t *testing.T) {
 	for name, script := range map[string]string{
-		"open for writing": "exec 3>/open; echo 1 >&3; touch /ready; while :; do busybox sleep 0.01; done",
-		"open for reading": "echo 1 >/open; exec 3</open; touch /ready; while :; do busybox sleep 0.01; done",
-		"below the root":   "mkdir /sub; cd /sub; echo 1 >/open; touch /ready; while :; do busybox sleep 0.01; done",
-		"on a tmpfs":       "cd /tmp; echo 1 >/open; touch /ready; while :; do busybox sleep 0.01; done",
+		"open for writing": "test -e /ready || echo 1 >/open; exec 3>>/open; touch /ready; while :; do busybox sleep 0.01; done",
+		"open for reading": "test -e /ready || echo 1 >/open; exec 3</open; touch /ready; while :; do busybox sleep 0.01; done",
+		"below the root":   "mkdir -p /sub; cd /sub; test -e /ready || echo 1 >/open; touch /ready; while :; do busybox sleep 0.01; done",
+		"on a tmpfs":       "cd /tmp; test -e /ready || echo 1 >/open; touch /ready; while :; do busybox sleep 0.01; done",
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := &Store{root: t.TempDir()}
