@@ -186,7 +186,7 @@ func (p *place) share() error {
 		err := kernel.Retry(func() error { return unix.Flock(p.entry, unix.LOCK_SH|unix.LOCK_NB) })
 		switch {
 		case err == nil:
-			if stampOf(filepath.Join(p.sb.store.root, p.sb.id)) != p.seen {
+			if now := stampOf(filepath.Join(p.sb.store.root, p.sb.id)); now.state != p.seen.state || now.init != p.seen.init {
 				_ = unix.Flock(p.entry, unix.LOCK_UN)
 				return errRenewed
 			}

@@ -166,7 +166,7 @@ func (r *resetting) begin() error {
 	return nil
 }
 
-// config returns the container's spec, which never changes.
+// config returns the container's spec, which only an update changes.
 func (r *resetting) config() (*specs.Spec, error) {
 	r.made.mu.Lock()
 	conf, same := r.made.conf, r.made.read.sameContainer(&r.now.read)

@@ -160,23 +160,31 @@ type Sandbox struct {
 func (sb *Sandbox) ID() string { return sb.id }
 
 // stamp tells a container's files from others of the same names. A reset replaces
-// init.json, and the one after that may get the inode of the one before.
-type stamp struct {
-	state, init uint64
-	ctime       unix.Timespec // of state.json
-	initTime    unix.Timespec // ctime of init.json
+// init.json and an update config.json, and the one after that may get the inode of the one
+// before.
+type stamp struct{ state, init, config fileStamp }
+
+type fileStamp struct {
+	ino   uint64
+	ctime unix.Timespec
 }
 
-// sameContainer says whether both are of the same container, resets aside, and not of
-// another that was given its id.
-func (s *stamp) sameContainer(o *stamp) bool { return s.state == o.state && s.ctime == o.ctime }
+// sameContainer says whether both are of the same container with the same configuration,
+// resets aside, and not of another that was given its id.
+func (s *stamp) sameContainer(o *stamp) bool { return s.state == o.state && s.config == o.config }
 
-func stampOf(dir string) stamp {
-	var state, init unix.Stat_t
-	if unix.Lstat(filepath.Join(dir, stateFile), &state) != nil || unix.Lstat(filepath.Join(dir, initFile), &init) != nil {
-		return stamp{}
+func stampOf(dir string) (s stamp) {
+	var st unix.Stat_t
+	for _, f := range [...]struct {
+		name string
+		to   *fileStamp
+	}{{stateFile, &s.state}, {initFile, &s.init}, {configFile, &s.config}} {
+		if unix.Lstat(filepath.Join(dir, f.name), &st) != nil {
+			return stamp{}
+		}
+		*f.to = fileStamp{st.Ino, st.Ctim}
 	}
-	return stamp{state.Ino, init.Ino, state.Ctim, init.Ctim}
+	return s
 }
 
 // load fills in what is stored below dir.
