@@ -176,7 +176,10 @@ func (s *server) stop(c *conn, q *Request) error {
 			delete(s.consoles, name)
 		}
 	}
-	last := len(s.sessions)+len(s.consoles) == 0
+	last := len(s.sessions)+len(s.consoles) == 0 && (q.Name == "" || len(sessions)+len(consoles) > 0)
+	if last {
+		s.refuse() // a session that is begun now would end at once
+	}
 	s.mu.Unlock()
 	if q.Name != "" && len(sessions)+len(consoles) == 0 {
 		return errNoSession(q.Name)
@@ -378,7 +381,7 @@ func (s *server) console(ctx context.Context, q *Settings) (*console, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.consoles == nil || s.ending {
-		return nil, errEnding
+		return nil, ErrRefused
 	}
 	t := s.consoles[q.Name]
 	if t != nil {

@@ -75,6 +75,8 @@ func (c *Client) answer(kind string) (fields, []int, error) {
 		return f, files, nil
 	case kindStopped:
 		err = ErrStopped
+	case kindRefused:
+		err = ErrRefused
 	case kindError:
 		err = errors.New(f.take())
 	default:

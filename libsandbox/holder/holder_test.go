@@ -265,7 +265,7 @@ func TestEnds(t *testing.T) {
 	late := s.client()
 	defer late.Close()
 	s.stop()
-	if _, err := late.Sessions(); !errors.Is(err, ErrRefused) && !errors.Is(err, errLost) {
+	if _, err := late.Sessions(); !errors.Is(err, ErrRefused) && !errors.Is(err, ErrStopped) {
 		t.Errorf("after the end: %v", err)
 	}
 	if _, err := dial(s.path); err != unix.ECONNREFUSED {
@@ -298,6 +298,41 @@ func TestStop(t *testing.T) {
 		s.ended <- err
 	case <-time.After(5 * time.Second):
 		t.Error("the holder goes on")
+	}
+}
+
+// TestStopRace: a request that comes when the holder has been told to end was not seen by
+// it, for all that its client can tell: it can go to the next one.
+func TestStopRace(t *testing.T) {
+	for range 50 {
+		s := serve(t)
+		s.want("x", "v=1", "", 0)
+		stop, late, busy := s.client(), s.client(), s.client()
+		if _, err := busy.Start(&Request{Settings: Settings{Name: "x"}, Text: "sleep 1000"}); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error)
+		go func() { done <- stop.Stop("") }()
+		_, err := late.Sessions()
+		for n := 0; err == nil && n < 1000; n++ {
+			late.Close()
+			fd, derr := dial(s.path)
+			if late = NewClient(fd); derr != nil {
+				err = derr
+				break
+			}
+			_, err = late.Sessions()
+		}
+		if !errors.Is(err, ErrRefused) && err != unix.ECONNREFUSED {
+			t.Errorf("while the holder ends: %v", err)
+		}
+		if err := <-done; err != nil {
+			t.Errorf("stop: %v", err)
+		}
+		for _, c := range []*Client{stop, late, busy} {
+			c.Close()
+		}
+		s.stop()
 	}
 }
 

@@ -40,14 +40,15 @@ type server struct {
 	epoll int
 	buf   []byte // the leader's
 	ended chan struct{}
+	led   chan struct{} // closed when there is no leader any more
 
 	mu       sync.Mutex
 	watched  int // Watch's pidfd
 	conns    map[int]*conn
 	sessions map[string]*held
 	consoles map[string]*console
-	active   int // requests that are being answered
-	ending   bool
+	active   int  // requests that are being answered
+	ending   bool // no request is begun any more
 	gone     bool // what the sessions are in has ended
 }
 
@@ -75,7 +76,7 @@ type conn struct {
 // Serve answers requests until the container ends, or a client ends the holder.
 func Serve(o *Options) error {
 	s := &server{
-		o: o, watched: -1, buf: make([]byte, maxPacket), ended: make(chan struct{}),
+		o: o, watched: -1, buf: make([]byte, maxPacket), ended: make(chan struct{}), led: make(chan struct{}),
 		conns: map[int]*conn{}, sessions: map[string]*held{}, consoles: map[string]*console{},
 	}
 	defer unix.Close(o.Listener)
@@ -95,6 +96,7 @@ func Serve(o *Options) error {
 	}
 	go s.lead()
 	<-s.ended
+	<-s.led // so that a request is either answered or still in its socket
 	s.close()
 	return nil
 }
@@ -121,6 +123,7 @@ func (s *server) lead() {
 		var ev [1]unix.EpollEvent
 		n, err := unix.EpollWait(s.epoll, ev[:], -1)
 		if err != nil && err != unix.EINTR {
+			close(s.led)
 			s.end(true)
 			return
 		}
@@ -130,6 +133,7 @@ func (s *server) lead() {
 		work := s.event(int(ev[0].Fd))
 		select {
 		case <-s.ended:
+			close(s.led)
 			return
 		default:
 		}
@@ -220,6 +224,10 @@ func (s *server) input(c *conn) (work func()) {
 		if !c.active {
 			s.drop(c)
 		}
+	case !c.asked && s.ending:
+		closeAll(files)
+		c.asked = true
+		_ = send(c.fd, fields{s.refusal()})
 	case !c.asked:
 		c.asked, c.active = true, true
 		s.active++
@@ -258,14 +266,13 @@ func (s *server) answer(c *conn, f fields, files []int) {
 	if err == nil {
 		err = s.do(c, q)
 	}
-	s.mu.Lock()
-	gone := s.gone
-	s.mu.Unlock()
 	if err != nil && c.ctx.Err() == nil {
 		kind := kindError
-		if gone {
-			kind = kindStopped
+		s.mu.Lock()
+		if s.gone || errors.Is(err, ErrRefused) {
+			kind = s.refusal()
 		}
+		s.mu.Unlock()
 		_ = send(c.fd, fields{kind, shorten(err.Error(), maxInline)})
 	}
 	if q != nil && q.Stdin != nil {
@@ -294,15 +301,31 @@ func shorten(s string, limit int) string {
 	return s
 }
 
+// refusal is what is said to who comes too late. The caller has the lock.
+func (s *server) refusal() string {
+	if s.gone {
+		return kindStopped
+	}
+	return kindRefused
+}
+
+// refuse lets no more requests in: who comes now finds nobody, and can start another
+// holder. The caller has the lock.
+func (s *server) refuse() {
+	if s.ending {
+		return
+	}
+	s.ending = true
+	_ = unix.EpollCtl(s.epoll, unix.EPOLL_CTL_DEL, s.o.Listener, nil) // it is ready from now on
+	_ = unix.Shutdown(s.o.Listener, unix.SHUT_RDWR)
+}
+
 // end ends the holder when all requests are answered, or some time later.
 func (s *server) end(gone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gone = s.gone || gone
-	if s.ending {
-		return
-	}
-	s.ending = true
+	s.refuse()
 	if s.active == 0 {
 		s.finish()
 		return
@@ -320,7 +343,7 @@ func (s *server) finish() {
 	case <-s.ended:
 	default:
 		close(s.ended)
-		_ = unix.Shutdown(s.o.Listener, unix.SHUT_RDWR) // wakes the leader
+		_ = s.add(s.o.Listener) // wakes the leader
 	}
 }
 
@@ -349,17 +372,14 @@ func (s *server) close() {
 	}
 }
 
-var (
-	errEnding   = errors.New("the container has ended")
-	errSessions = fmt.Errorf("there are %d sessions: stop some", maxSessions)
-)
+var errSessions = fmt.Errorf("there are %d sessions: stop some", maxSessions)
 
 // session returns the session of a request, and makes it where there is none.
 func (s *server) session(ctx context.Context, q *Settings) (*held, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sessions == nil || s.ending {
-		return nil, errEnding
+		return nil, ErrRefused
 	}
 	h := s.sessions[q.Name]
 	if h == nil {

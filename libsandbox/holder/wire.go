@@ -79,6 +79,7 @@ type Request struct {
 const (
 	kindError   = "error"
 	kindStopped = "stopped" // an error: what the sessions are in has ended
+	kindRefused = "refused" // an error: nothing was done, as the holder ends
 	kindBegun   = "begun"
 	kindResult  = "result"
 	kindAnswer  = "answer"
