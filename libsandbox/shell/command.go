@@ -1,6 +1,7 @@
 package shell
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -94,8 +95,17 @@ func (r *run) send(ctx context.Context) error {
 	if s.o.Terminal {
 		stdout, stderr = "/dev/tty", ""
 	}
-	t := text(s.line[:0]).status(s.last).eval(r.c, stdin, stdout, stderr).str("\n")
-	t = t.record(r.seq, "")
+	t := text(s.line[:0]).status(s.last)
+	if s.talks(r.c) {
+		f := s.nextScript()
+		if err := f.set(text(nil).hushed(r.c.Text, s.shell.traced)); err != nil {
+			return err
+		}
+		t = t.str(`\. `, within, f.name)
+	} else {
+		t = t.eval(r.c)
+	}
+	t = t.redirect(r.c, stdin, stdout, stderr).str("\n").record(r.seq, "")
 	if s.mayExport(r.c.Text) {
 		t = t.dump(r.seq)
 	}
@@ -113,9 +123,8 @@ func (r *run) trigger(t text) error {
 		return err
 	}
 	s.line = t
-	if len(t) > maxLine || strings.Contains(r.c.Text, "return") {
-		f := &s.scripts[s.turn]
-		s.turn ^= 1
+	if len(t) > maxLine || bytes.Contains(t, []byte("return")) {
+		f := s.nextScript()
 		if err := f.set(t); err != nil {
 			return err
 		}
@@ -138,6 +147,12 @@ func (r *run) trigger(t text) error {
 		return fmt.Errorf("write to the shell: %w", err)
 	}
 	return nil
+}
+
+// nextScript is the file that the shell does not stand in.
+func (s *Session) nextScript() *script {
+	s.turn ^= 1
+	return &s.scripts[s.turn]
 }
 
 // statusFile makes the file that sets $? to what the last command left.

@@ -35,6 +35,10 @@
 //	   reads what o and e hold at this moment, and
 //	   returns the Result                    <-------  x: exported variables, read some time later
 //
+// To bash, TEXT comes as a file of its own in most cases (hush.go):
+//
+//	\. D/a </dev/null >D/o 2>D/e
+//
 // The script goes through the input as it is, or, where it is long or returns, as a file
 // that the input names (. D/a, . D/b in turn: dash and ash read on in a file when its
 // command has ended). The end is told by the record and nothing else. Anybody in the
@@ -74,4 +78,6 @@
 // it; it can break the tools that scripts are made of (enable -n echo) and so have every
 // command end by the shell's being killed. A process of an earlier command that has closed
 // its outputs, was forked during a later one and lost its parent is taken for one of that.
+// In bash, a RETURN trap sees the end of each command, and a DEBUG trap without functrace no
+// other command than that which set it.
 package shell

@@ -167,7 +167,7 @@ func (s *Session) startJob(ctx context.Context, j *Job, c *Command) (unseen bool
 	}
 	j.run = r
 	name := within + base
-	t := text(s.line[:0]).status(s.last).str("{ ").eval(&plain, stdin, name+outName, name+errName)
+	t := text(s.line[:0]).status(s.last).str("{ ").eval(&plain).redirect(&plain, stdin, name+outName, name+errName)
 	t = t.str("\n", `\command \echo "$?" >`, name, recordName, "\n} &\n")
 	if err := r.trigger(t.record(r.seq, " $!")); err != nil {
 		return false, err

@@ -34,6 +34,8 @@ type process struct {
 	// restoreEcho has the terminal, if there is one, as it is for commands.
 	restoreEcho func()
 	null        string // what stdin is without input
+	bash        bool
+	traced      bool // a command of this bash may have set a trap or the option xtrace
 }
 
 // shellArgs are the arguments that make a shell interactive, and quiet.
@@ -266,7 +268,7 @@ func (s *Session) greet(ctx context.Context) error {
 	if !slices.Contains(r.words, "null") {
 		p.null = within + nullName
 	}
-	if slices.Contains(r.words, "bash") {
+	if p.bash = slices.Contains(r.words, "bash"); p.bash {
 		return nil
 	}
 	return s.feed()

@@ -56,20 +56,30 @@ func (t text) status(n int) text {
 	return t.str(`\. `, within, statusName, strconv.Itoa(n), "\n")
 }
 
-// eval appends the command of the user with its redirections.
-func (t text) eval(c *Command, stdin, stdout, stderr string) text {
+// eval appends the command of the user.
+func (t text) eval(c *Command) text {
 	if c.Isolated {
 		t = t.str("( ")
 	}
-	t = t.str(`\command \eval `)
-	if strings.HasPrefix(c.Text, "-") {
-		// To bash this is an option of eval. Not every dash takes the -- that would end them.
-		t = t.str(`\ `)
-	}
-	t = t.quote(c.Text)
+	t = t.evalWord(c.Text).quote(c.Text)
 	if c.Isolated {
 		t = t.str("\n)")
 	}
+	return t
+}
+
+// evalWord appends an eval whose argument begins with the text, which is to follow.
+func (t text) evalWord(command string) text {
+	t = t.str(`\command \eval `)
+	if strings.HasPrefix(command, "-") {
+		// To bash this is an option of eval. Not every dash takes the -- that would end them.
+		t = t.str(`\ `)
+	}
+	return t
+}
+
+// redirect appends the redirections of a command.
+func (t text) redirect(c *Command, stdin, stdout, stderr string) text {
 	t = t.str(" <", stdin, " >", stdout)
 	if c.Merge || stderr == "" {
 		return t.str(" 2>&1")

@@ -1,0 +1,64 @@
+package shell
+
+import "strings"
+
+// An interactive bash has things to say to somebody who types: "[1] 4242" after &, "exit",
+// "tcsetattr: Inappropriate ioctl for device" when a program has died of a signal. All of
+// it is held back while it reads a file by the dot command (SEVAL_NONINT in its
+// evalfile.c), and so a file is what it is given, with no more than the command in it.
+
+// talks says whether a command is to be given to the shell that way, which takes 20 us: a
+// subshell is silent anyway, and so are builtins.
+func (s *Session) talks(c *Command) bool {
+	p := s.shell
+	if !p.bash || c.Isolated || !s.exports.always && loneBuiltin(c.Text) || unclosed(c.Text) {
+		return false
+	}
+	p.traced = p.traced || strings.Contains(c.Text, "trap") || strings.Contains(c.Text, "set -")
+	return true
+}
+
+// unclosed says whether text may have a $( without its end. Out of a file, that has bash 5.2
+// write past the end of its memory, and abort at some later command.
+func unclosed(text string) bool {
+	return strings.Contains(text, "(") && strings.Count(text, "(") != strings.Count(text, ")")
+}
+
+// loneBuiltin says whether text is one builtin and its arguments, in a shell that has
+// neither functions nor aliases.
+func loneBuiltin(text string) bool {
+	if strings.ContainsAny(text, "&|;()<>`\n") {
+		return false
+	}
+	name, _, _ := strings.Cut(text, " ")
+	switch name {
+	case ":", "cd", "echo", "export", "false", "printf", "pwd", "test", "true":
+		return true
+	}
+	return false
+}
+
+// hushed appends the command of the user for a file. It is an argument of eval, or the
+// messages of syntax errors would have the file's name; with newlines as \n, or their line
+// numbers would not be the command's. traced: but eval would be traced and trapped itself.
+func (t text) hushed(command string, traced bool) text {
+	if traced {
+		return t.str(command, "\n")
+	}
+	t = t.evalWord(command)
+	if !strings.Contains(command, "\n") {
+		return t.quote(command).str("\n")
+	}
+	t = t.str("$'")
+	for i := range len(command) {
+		switch c := command[i]; c {
+		case '\n':
+			t = t.str(`\n`)
+		case '\\', '\'':
+			t = append(t, '\\', c)
+		default:
+			t = append(t, c)
+		}
+	}
+	return t.str("'\n")
+}
