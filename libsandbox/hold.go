@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -151,7 +152,7 @@ func (sb *Sandbox) heldTerminal(ctx context.Context, s *holder.Settings) (*shell
 			return nil, err
 		}
 	}
-	p.Env, p.Terminal = mergeEnv(p.Env, s.Env), true
+	p.Env, p.Terminal = slices.Concat(p.Env, s.Env), true
 	if s.Dir != "" {
 		p.Cwd = s.Dir
 	}

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
+	"slices"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -76,7 +76,7 @@ func (sb *Sandbox) Shell(ctx context.Context, o *ShellOptions) (*shell.Session, 
 	}
 	f := &freezer{sb: sb}
 	s, err := shell.New(&shell.Options{
-		Args: args, Env: mergeEnv(p.Env, o.Env), Home: o.Dir, Dir: rw, ShellDir: ro,
+		Args: args, Env: slices.Concat(p.Env, o.Env), Home: o.Dir, Dir: rw, ShellDir: ro,
 		Limit: o.Limit, JobLimit: o.JobLimit, Jobs: o.Jobs, Terminal: o.Terminal,
 		Start: func(ctx context.Context, so *shell.StartOptions) (*shell.Process, error) {
 			return sb.startShell(ctx, o, so)
@@ -113,24 +113,6 @@ func (sb *Sandbox) findShell() ([]string, error) {
 		}
 	}
 	return []string{"/bin/sh"}, nil
-}
-
-// mergeEnv is env with the variables of more in place of its own.
-func mergeEnv(env, more []string) []string {
-	all := make([]string, 0, len(env)+len(more))
-	at := map[string]int{}
-	for _, list := range [][]string{env, more} {
-		for _, kv := range list {
-			name, _, _ := strings.Cut(kv, "=")
-			if i, ok := at[name]; ok {
-				all[i] = kv
-				continue
-			}
-			at[name] = len(all)
-			all = append(all, kv)
-		}
-	}
-	return all
 }
 
 // startShell executes the shell of a session. One that a reset or a snapshot overtakes is

@@ -159,7 +159,9 @@ func TestRunSnapshot(t *testing.T) {
 }
 
 func TestShells(t *testing.T) {
-	l := newBox(t, boxed(t))
+	c := boxed(t)
+	c.Env = append(c.Env, "N=config") // which each shell replaces
+	l := newBox(t, c)
 	var all sync.WaitGroup
 	for i := range 4 {
 		all.Go(func() {

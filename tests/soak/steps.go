@@ -310,15 +310,9 @@ func (b *box) killBusy(ctx context.Context) error {
 		return err
 	}
 	pid := v.session.Pid()
-	done := make(chan struct{})
-	pause := time.Duration(b.rng.IntN(10_000)) * time.Microsecond
-	go func() {
-		defer close(done)
-		time.Sleep(pause)
-		_ = unix.Kill(pid, unix.SIGKILL)
-	}()
+	done := killAfter(time.Duration(b.rng.IntN(10_000))*time.Microsecond, pid)
 	r, _, err := b.broken(ctx, v, "killed command", 5*time.Millisecond, &shell.Command{})
-	<-done
+	done()
 	if err != nil {
 		return err
 	}
@@ -329,6 +323,16 @@ func (b *box) killBusy(ctx context.Context) error {
 		}
 	}
 	return b.say(ctx, v, !r.Restarted)
+}
+
+// killAfter kills a process after a pause; done waits for that.
+func killAfter(pause time.Duration, pid int) (done func()) {
+	killed := make(chan struct{})
+	time.AfterFunc(pause, func() {
+		_ = unix.Kill(pid, unix.SIGKILL)
+		close(killed)
+	})
+	return func() { <-killed }
 }
 
 // dead waits until a process is no more than a zombie.
@@ -342,26 +346,26 @@ func dead(pid int) error {
 	return fmt.Errorf("process %d does not die", pid)
 }
 
-// holder is the process that holds the verb's sessions, 0 where there is none.
-func (b *box) holder() int {
+// holder is the voice of the verb and, after a command, the process that holds its sessions.
+func (b *box) holder(ctx context.Context) (v *voice, pid int, err error) {
+	v = b.voices[2]
+	if err := b.say(ctx, v, false); err != nil {
+		return nil, 0, err
+	}
 	for _, pid := range processes() {
 		cmdline, _ := os.ReadFile(filepath.Join("/proc", fmt.Sprint(pid), "cmdline"))
 		if bytes.HasSuffix(cmdline, []byte("\x00--hold\x00"+b.id+"\x00")) && bytes.Contains(cmdline, []byte(b.s.base)) {
-			return pid
+			return v, pid, nil
 		}
 	}
-	return 0
+	return nil, 0, errors.New("there is no holder")
 }
 
 // killHolder kills an idle holder.
 func (b *box) killHolder(ctx context.Context) error {
-	v := b.voices[2]
-	if err := b.say(ctx, v, false); err != nil {
+	v, pid, err := b.holder(ctx)
+	if err != nil {
 		return err
-	}
-	pid := b.holder()
-	if pid == 0 {
-		return errors.New("there is no holder")
 	}
 	_ = unix.Kill(pid, unix.SIGKILL)
 	if err := dead(pid); err != nil {
@@ -373,24 +377,14 @@ func (b *box) killHolder(ctx context.Context) error {
 
 // killBusyHolder kills the holder while a command runs.
 func (b *box) killBusyHolder(ctx context.Context) error {
-	v := b.voices[2]
-	if err := b.say(ctx, v, false); err != nil {
+	v, pid, err := b.holder(ctx)
+	if err != nil {
 		return err
 	}
-	pid := b.holder()
-	if pid == 0 {
-		return errors.New("there is no holder")
-	}
-	done := make(chan struct{})
-	pause := time.Duration(b.rng.IntN(20)) * time.Millisecond
-	go func() {
-		defer close(done)
-		time.Sleep(pause)
-		_ = unix.Kill(pid, unix.SIGKILL)
-	}()
+	done := killAfter(time.Duration(b.rng.IntN(20))*time.Millisecond, pid)
 	// One that has not seen the command by then is replaced, and the command runs.
-	_, _, err := b.broken(ctx, v, "command without a holder", 100*time.Millisecond, &shell.Command{})
-	<-done
+	_, _, err = b.broken(ctx, v, "command without a holder", 100*time.Millisecond, &shell.Command{})
+	done()
 	if err != nil && !errors.Is(err, errVerb) {
 		return err
 	}
