@@ -26,7 +26,7 @@ type Event struct {
 
 // Stats reads the container's counters. ErrNotRunning: it is stopped.
 func (sb *Sandbox) Stats() (*Stats, error) {
-	cg, err := sb.live()
+	sb, cg, err := sb.live()
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (sb *Sandbox) count(cg *cgroup.Cgroup) (*Stats, error) {
 // interval. It returns nil when the container's last process has ended, otherwise
 // the error of f or ctx. ErrNotRunning: the container is stopped.
 func (sb *Sandbox) Events(ctx context.Context, interval time.Duration, f func(Event) error) error {
-	cg, err := sb.live()
+	sb, cg, err := sb.live()
 	if err != nil {
 		return err
 	}
@@ -86,13 +86,15 @@ func (sb *Sandbox) Events(ctx context.Context, interval time.Duration, f func(Ev
 	}
 }
 
-// live is the cgroup of a container that is not stopped.
-func (sb *Sandbox) live() (*cgroup.Cgroup, error) {
+// live is a view of a container that is not stopped, and its cgroup.
+func (sb *Sandbox) live() (*Sandbox, *cgroup.Cgroup, error) {
 	if err := sb.reload(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	sb = sb.view()
 	if sb.currentStatus() == specs.StateStopped {
-		return nil, kindError{fmt.Errorf("container with id %s is not running", sb.id), ErrNotRunning}
+		return nil, nil, kindError{fmt.Errorf("container with id %s is not running", sb.id), ErrNotRunning}
 	}
-	return cgroup.Load(sb.rec.Cgroup)
+	cg, err := cgroup.Load(sb.rec.Cgroup)
+	return sb, cg, err
 }

@@ -180,7 +180,7 @@ func (sb *Sandbox) watchInit() (int, error) {
 	if err := now.load(e.path); err != nil {
 		return -1, err
 	}
-	if now.rec.Created != sb.rec.Created || now.currentStatus() == specs.StateStopped {
+	if now.rec.Created != sb.view().rec.Created || now.currentStatus() == specs.StateStopped {
 		return -1, errStopped()
 	}
 	fd, err := now.rec.Init.Open()

@@ -2,6 +2,8 @@ package libsandbox
 
 import (
 	"errors"
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -71,4 +73,47 @@ func TestWaitForCreation(t *testing.T) {
 			<-loaded
 		})
 	}
+}
+
+// TestLookDuringReset: whoever looks at a container while it is reset by the same Sandbox
+// finds a container, before or after. With the race detector it is also a test that nobody
+// reads what a reset is writing.
+func TestLookDuringReset(t *testing.T) {
+	l := newBox(t, boxed(t))
+	done := make(chan struct{})
+	var all sync.WaitGroup
+	for name, look := range map[string]func() error{
+		"signal":     func() error { return l.Signal(0, false) },
+		"signal all": func() error { return l.Signal(0, true) },
+		"stats":      func() error { _, err := l.Stats(); return err },
+		"processes":  func() error { _, err := l.Processes(); return err },
+		"console":    func() error { l.Console(); return nil },
+		"state": func() error {
+			s, err := l.State()
+			if err == nil && (s.Rootfs == "" || s.Status == specs.StateCreating || l.Pid() == 0) {
+				err = fmt.Errorf("%+v", s)
+			}
+			return err
+		},
+	} {
+		all.Go(func() {
+			for {
+				if err := look(); err != nil && !errors.Is(err, ErrNotRunning) {
+					t.Errorf("%s: %v", name, err)
+				}
+				select {
+				case <-done:
+					return
+				case <-time.After(time.Millisecond):
+				}
+			}
+		})
+	}
+	for range 5 {
+		l.reset(ResetRestart)
+		l.reset(ResetKeepInit)
+	}
+	close(done)
+	all.Wait()
+	l.gone()
 }

@@ -9,7 +9,7 @@ type Pressure = cgroup.PressureStats
 // devices. ErrNotRunning: it is stopped. It takes a container with a cgroup in a cgroup v2
 // hierarchy, and a kernel with pressure stall information; the error says what is missing.
 func (sb *Sandbox) Pressure() (*Pressure, error) {
-	cg, err := sb.live()
+	_, cg, err := sb.live()
 	if err != nil {
 		return nil, err
 	}

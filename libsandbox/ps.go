@@ -9,7 +9,7 @@ func (sb *Sandbox) Processes() ([]int, error) {
 	if err := sb.reload(); err != nil {
 		return nil, err
 	}
-	cg, err := cgroup.Load(sb.rec.Cgroup)
+	cg, err := cgroup.Load(sb.view().rec.Cgroup)
 	if err != nil {
 		return nil, err
 	}

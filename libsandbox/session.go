@@ -189,7 +189,7 @@ func (f *freezer) set(frozen bool) error {
 		return err
 	}
 	f.entry = e
-	if f.sb.frozen() {
+	if f.sb.view().frozen() {
 		f.release()
 		return nil
 	}
@@ -206,10 +206,7 @@ func (f *freezer) release() {
 }
 
 func (f *freezer) do(what func(*cgroup.Cgroup) error) error {
-	f.sb.mu.Lock()
-	paths := f.sb.rec.Cgroup
-	f.sb.mu.Unlock()
-	cg, err := cgroup.Load(paths)
+	cg, err := cgroup.Load(f.sb.view().rec.Cgroup)
 	if err != nil {
 		return err
 	}
@@ -306,10 +303,7 @@ const parkTime = 50 * time.Millisecond
 // park sends the idle shells of all sessions to the root directory, until unpark: one that
 // stands in a directory of the root filesystem makes a snapshot a copy.
 func (sb *Sandbox) park(ctx context.Context) (unpark func()) {
-	sb.mu.Lock()
-	frozen := sb.frozen()
-	sb.mu.Unlock()
-	if frozen {
+	if sb.view().frozen() {
 		return func() {} // they cannot be sent anywhere
 	}
 	sb.mu.Lock()

@@ -18,11 +18,12 @@ func (sb *Sandbox) Signal(sig unix.Signal, all bool) error {
 	if err := sb.reload(); err != nil {
 		return err
 	}
-	if all || sig == unix.SIGKILL && !sb.rec.OwnPid {
+	now := sb.view()
+	if all || sig == unix.SIGKILL && !now.rec.OwnPid {
 		return sb.signalAll(sig)
 	}
-	fd, err := sb.rec.Init.Open()
-	if err == nil && !sb.rec.Init.Alive() {
+	fd, err := now.rec.Init.Open()
+	if err == nil && !now.rec.Init.Alive() {
 		unix.Close(fd)
 		err = unix.ESRCH
 	}
@@ -37,7 +38,7 @@ func (sb *Sandbox) Signal(sig unix.Signal, all bool) error {
 		return fmt.Errorf("signal %d: %w", int(sig), err)
 	}
 	if sig == unix.SIGKILL {
-		return sb.thawKilled()
+		return now.thawKilled()
 	}
 	return nil
 }
@@ -57,12 +58,12 @@ func (sb *Sandbox) thawKilled() error {
 
 // signalAll sends sig to every process of the cgroup.
 func (sb *Sandbox) signalAll(sig unix.Signal) error {
-	cg, err := cgroup.Load(sb.rec.Cgroup)
-	if err != nil {
-		return err
-	}
 	if sig == unix.SIGKILL {
 		return sb.killAll()
+	}
+	cg, err := cgroup.Load(sb.view().rec.Cgroup)
+	if err != nil {
+		return err
 	}
 	n, err := cg.Signal(sig)
 	switch {
@@ -82,7 +83,8 @@ const exitTimeout = 10 * time.Second
 // The end of init in a pid namespace of its own is the end of all the others; a
 // container without one is killed by its cgroup.
 func (sb *Sandbox) killAll() error {
-	fd, err := sb.rec.Init.Open()
+	now := sb.view()
+	fd, err := now.rec.Init.Open()
 	if err == nil {
 		defer unix.Close(fd)
 		err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
@@ -90,8 +92,8 @@ func (sb *Sandbox) killAll() error {
 	if err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill init: %w", err)
 	}
-	if !sb.rec.OwnPid || sb.currentStatus() == StatePaused {
-		cg, err := cgroup.Load(sb.rec.Cgroup)
+	if !now.rec.OwnPid || now.currentStatus() == StatePaused {
+		cg, err := cgroup.Load(now.rec.Cgroup)
 		if err != nil {
 			return err
 		}
@@ -101,7 +103,7 @@ func (sb *Sandbox) killAll() error {
 	}
 	sb.reapExecs()
 	if fd >= 0 {
-		return sb.waitKilled(fd)
+		return now.waitKilled(fd)
 	}
 	return nil
 }

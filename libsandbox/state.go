@@ -156,6 +156,14 @@ type Sandbox struct {
 	used atomic.Int64 // when it was last used, in nanoseconds since 1970
 }
 
+// view is a copy of what is known of the container, which a reset does not change under
+// the one who reads it.
+func (sb *Sandbox) view() *Sandbox {
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	return &Sandbox{store: sb.store, id: sb.id, read: sb.read, rec: sb.rec}
+}
+
 // ID returns the container's id.
 func (sb *Sandbox) ID() string { return sb.id }
 
@@ -317,7 +325,7 @@ func (sb *Sandbox) waiting() bool {
 // creating says whether somebody is about to complete the record: to make a container
 // is to hold its lock from the directory's birth until there is an init.
 func (sb *Sandbox) creating() bool {
-	if sb.rec.Init.Pid != 0 {
+	if sb.Pid() != 0 {
 		return false
 	}
 	e, err := sb.store.lockWithin(sb.id, 0)
@@ -333,6 +341,7 @@ func (sb *Sandbox) creating() bool {
 // State returns the container's state as it is now.
 func (sb *Sandbox) State() (*State, error) {
 	creating := sb.creating()
+	sb = sb.view()
 	r := &sb.rec
 	s := &State{
 		State: specs.State{

@@ -45,14 +45,18 @@ func (c *child) ended() (unix.WaitStatus, bool) {
 // Console returns the master of the terminal of a container that was made with
 // KeepConsole, and nil otherwise. The caller owns it.
 func (sb *Sandbox) Console() *os.File {
-	if sb.child == nil {
+	c, _ := sb.waited()
+	if c == nil {
 		return nil
 	}
-	return sb.child.console
+	return c.console
 }
 
 // Pid returns the pid of init as this process sees it, 0 for none.
-func (sb *Sandbox) Pid() int { return sb.rec.Init.Pid }
+func (sb *Sandbox) Pid() int {
+	_, init := sb.waited()
+	return init.Pid
+}
 
 // Wait waits for the end of init, which it reaps, and returns its status. A reset by this
 // process is not the end. Wait works only in the process that started init. Delete reaps
@@ -115,11 +119,12 @@ func (c *child) wait(ctx context.Context, init initRecord) (unix.WaitStatus, err
 
 // reapKilled reaps an init that has ended and that nobody has waited for.
 func (sb *Sandbox) reapKilled() {
-	if sb.child == nil {
+	c, init := sb.waited()
+	if c == nil {
 		return
 	}
-	if fd, err := sb.rec.Init.Open(); err == nil {
+	if fd, err := init.Open(); err == nil {
 		unix.Close(fd)
-		_, _ = sb.child.reap()
+		_, _ = c.reap()
 	}
 }
