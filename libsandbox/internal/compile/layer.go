@@ -141,7 +141,11 @@ func LayerParameters(m *specs.Mount, facts *Facts) (list [][2]string, ok bool) {
 			continue
 		}
 		if !facts.LowerdirAppend {
-			return nil, false
+			if len(value) >= maxParameter {
+				return nil, false
+			}
+			list = append(list, [2]string{key, value}) // as it is: it may be a list
+			continue
 		}
 		for _, dir := range splitLower(value) {
 			list = append(list, [2]string{"lowerdir+", dir})

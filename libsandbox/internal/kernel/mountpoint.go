@@ -57,8 +57,16 @@ type Mount struct {
 }
 
 // Shows says whether the mount is of a directory with that name, or of an overlay with
-// one: the name is a component of a path in its line.
-func (m *Mount) Shows(name string) bool { return strings.Contains(m.line, "/"+name+"/") }
+// one: the name is a component of a path in its line, which is relative to the directory
+// of the layers where mount(2) was given it so.
+func (m *Mount) Shows(name string) bool {
+	for _, before := range [...]string{"/", "=", ":"} {
+		if strings.Contains(m.line, before+name+"/") {
+			return true
+		}
+	}
+	return false
+}
 
 // Type is the type of the file system (proc_pid_mountinfo(5)).
 func (m *Mount) Type() string {

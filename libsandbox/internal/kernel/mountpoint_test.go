@@ -109,3 +109,19 @@ func TestMountPointThroughASymlink(t *testing.T) {
 		t.Errorf("a missing file is on %q", got)
 	}
 }
+
+func TestShows(t *testing.T) {
+	const head = "36 35 0:40 / / rw - overlay overlay rw,"
+	for line, want := range map[string]bool{
+		head + "lowerdir=/r,upperdir=/l/layers/k1/upper,workdir=/l/layers/k1/work": true,
+		head + "lowerdir=k2/upper:/r,upperdir=k1/upper,workdir=k1/work":            true,
+		head + "lowerdir=k1/upper:/r,upperdir=/l/layers/k2/upper":                  true,
+		head + "lowerdir=/r,upperdir=/l/layers/xk1/upper":                          false,
+		head + "lowerdir=/r,upperdir=/l/layers/k11/upper":                          false,
+	} {
+		m := Mount{line: line}
+		if m.Shows("k1") != want {
+			t.Errorf("%s: %v, want %v", line, !want, want)
+		}
+	}
+}
