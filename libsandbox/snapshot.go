@@ -398,7 +398,7 @@ func (sb *Sandbox) Snapshots() ([]Snapshot, error) {
 	if err := sb.reload(); err != nil {
 		return nil, err
 	}
-	if sb.rec.Layer == nil {
+	if sb.view().rec.Layer == nil {
 		return nil, kindError{errors.New("the container has no layer"), ErrNoLayer}
 	}
 	e := &entry{path: filepath.Join(sb.store.root, sb.id), fd: -1}
