@@ -95,8 +95,10 @@ func (r *run) send(ctx context.Context) error {
 	if s.o.Terminal {
 		stdout, stderr = "/dev/tty", ""
 	}
+	s.shell.note(r.c.Text)
 	t := text(s.line[:0]).status(s.last)
-	if s.talks(r.c) {
+	s.leaving = false
+	if r.sourced = s.talks(r.c); r.sourced {
 		f := s.nextScript()
 		if err := f.set(text(nil).hushed(r.c.Text, s.shell.traced)); err != nil {
 			return err
@@ -270,6 +272,7 @@ func (r *run) finish(res *Result) {
 	s := r.s
 	res.Duration = time.Since(r.begun)
 	res.TimedOut = r.timedOut
+	s.leaving = false
 	if r.ending && !r.died && !s.settle() {
 		r.died = true
 	}
@@ -293,6 +296,9 @@ func (r *run) finish(res *Result) {
 		}
 		res.Dir = s.cwd
 		return
+	}
+	if r.ending && r.status == 0 { // leaveAction's
+		r.status = 128 + int(unix.SIGINT)
 	}
 	s.last, res.ExitStatus = r.status, r.status
 	s.cwd = s.shell.directory(s.cwd)

@@ -67,10 +67,12 @@
 // # Timeouts
 //
 // The command's processes are those below the shell, but for those that were there before
-// (kill.go says how they are told apart). They and the shell are sent SIGINT, then they are
-// stopped, all of them, and killed, and the shell is sent SIGINT, until there is a record; a
-// shell that has none after a second is killed. Then one more record is asked for, so that
-// nothing that was meant for this command meets the next.
+// (kill.go says how they are told apart). They are stopped, all of them, and killed. A bash
+// that reads the command from a file is sent SIGRTMAX just before, which it has a trap for
+// that leaves the file; otherwise they and the shell are sent SIGINT first. So it goes on
+// until there is a record; a shell that has none after a second is killed, and so is a dash
+// or ash with a trap of SIGINT, at once, as it would execute what follows. Then one more
+// record is asked for, so that nothing that was meant for this command meets the next.
 //
 // # What it does not do
 //
@@ -78,6 +80,10 @@
 // it; it can break the tools that scripts are made of (enable -n echo) and so have every
 // command end by the shell's being killed. A process of an earlier command that has closed
 // its outputs, was forked during a later one and lost its parent is taken for one of that.
+// The trap of bash leaves one function or file at a time: where a timeout meets it in
+// several, one of a few hundred times something of the outer ones is executed. The list of
+// traps shows it. With set -e, a killed program ends the shell.
+//
 // In bash, a RETURN trap sees the end of each command, and a DEBUG trap without functrace no
 // other command than that which set it.
 package shell

@@ -14,14 +14,40 @@ func (s *Session) talks(c *Command) bool {
 	if !p.bash || c.Isolated || !s.exports.always && loneBuiltin(c.Text) || unclosed(c.Text) {
 		return false
 	}
-	p.traced = p.traced || strings.Contains(c.Text, "trap") || strings.Contains(c.Text, "set -")
 	return true
+}
+
+// note remembers what a command may change for those that follow.
+func (p *process) note(text string) {
+	trap := strings.Contains(text, "trap")
+	p.traced = p.traced || trap || strings.Contains(text, "set -")
+	if trap && !p.bash {
+		text = unquoted(text) // not that of a program, in sh -c '...'
+		p.trapsInt = p.trapsInt || strings.Contains(text, "trap") && (strings.Contains(text, "INT") || strings.Contains(text, " 2"))
+	}
+}
+
+// unquoted is text without what is in quotes.
+func unquoted(text string) string {
+	var rest []byte
+	quote := byte(0)
+	for i := range len(text) {
+		switch c := text[i]; {
+		case quote == 0 && (c == '\'' || c == '"'):
+			quote = c
+		case quote == 0:
+			rest = append(rest, c)
+		case c == quote:
+			quote = 0
+		}
+	}
+	return string(rest)
 }
 
 // unclosed says whether text may have a $( without its end. Out of a file, that has bash 5.2
 // write past the end of its memory, and abort at some later command.
 func unclosed(text string) bool {
-	return strings.Contains(text, "(") && strings.Count(text, "(") != strings.Count(text, ")")
+	return strings.Count(text, "(") > strings.Count(text, ")")
 }
 
 // loneBuiltin says whether text is one builtin and its arguments, in a shell that has

@@ -156,17 +156,46 @@ func signalAll(all []int, sig unix.Signal) {
 	}
 }
 
-// interrupt does to the command what ^C does, and kills what has not ended by that the
-// last time. A shell goes on with the next command of a list, or of a loop, when a program
-// is killed; only when it sees it die of SIGINT, and has received one itself, it gives the
-// list up. So what is new is sent SIGINT, but every fourth time all is killed: a fork bomb
-// is always new.
+// A bash whose program was killed goes on with the next command of a list, or of a loop,
+// unless the program died of SIGINT. So bash has a trap, which leaves the file that the
+// command is read from, or the function that it is in, and then comes again. A trapped
+// signal that is sent before a program is killed is dealt with before whatever follows.
+const (
+	leave       = unix.Signal(64) // SIGRTMAX
+	leaveNumber = "64"
+	leaveAction = `{ case ${#BASH_SOURCE[@]} in 0) ;; 1) \return 0;; *) \return $(\kill -` + leaveNumber + ` $$)0; esac; } 2>/dev/null`
+)
+
+// interrupt does to the shell what ^C does, and kills what the command has started.
 func (r *run) interrupt() {
 	s := r.s
 	r.rounds++
-	if r.rounds%4 == 0 {
-		s.strike()
+	s.shell.signal(unix.SIGCONT)
+	s.leaving = r.sourced && s.shell.catches(leave)
+	if !s.leaving || r.rounds%16 == 0 { // it would end what the trap does
+		s.shell.signal(unix.SIGINT)
 	}
+	if s.leaving || r.c.Isolated || r.rounds%4 == 0 {
+		s.strike()
+		return
+	}
+	r.interruptAll()
+}
+
+// kill kills processes of a command. Just before that bash is told to leave it, once: one of
+// them may be that which has the trap come again, and two signals within a moment have a
+// later wait return at once.
+func (s *Session) kill(all []int) {
+	if s.leaving {
+		s.shell.signal(leave)
+	}
+	signalAll(all, unix.SIGKILL)
+}
+
+// interruptAll is for other shells, and a bash that cannot leave: what the command has started is sent SIGINT,
+// and killed the next time. A fork bomb is always new.
+func (r *run) interruptAll() {
+	s := r.s
 	all := below(s.victims())
 	var old, fresh []int
 	for _, pid := range all {
@@ -180,10 +209,17 @@ func (r *run) interrupt() {
 			fresh = append(fresh, pid)
 		}
 	}
-	s.shell.signal(unix.SIGCONT)
-	s.shell.signal(unix.SIGINT)
 	signalAll(fresh, unix.SIGINT)
 	signalAll(old, unix.SIGKILL)
+}
+
+// catches says whether the shell has a handler for a signal.
+func (p *process) catches(sig unix.Signal) bool {
+	status, _ := kernel.ReadAll("/proc/" + strconv.Itoa(p.Pid) + "/status")
+	_, rest, _ := bytes.Cut(status, []byte("\nSigCgt:"))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	mask, _ := strconv.ParseUint(string(bytes.TrimSpace(line)), 16, 64)
+	return mask>>(sig-1)&1 != 0
 }
 
 // strike kills the command's processes, and says whether there were none.
@@ -192,27 +228,25 @@ func (s *Session) strike() (none bool) {
 		if err := s.o.Freeze(true); err == nil {
 			defer func() { _ = s.o.Freeze(false) }()
 			all := below(s.victims())
-			signalAll(all, unix.SIGKILL)
+			s.kill(all)
 			return len(all) == 0
 		}
 	}
 	// Stopped first, or a fork bomb is always a child ahead.
-	stopped := map[int]bool{}
+	var stopped []int
 	for range maxRounds {
 		more := false
 		for _, pid := range below(s.victims()) {
-			if !stopped[pid] {
+			if !slices.Contains(stopped, pid) {
 				_ = unix.Kill(pid, unix.SIGSTOP)
-				stopped[pid], more = true, true
+				stopped, more = append(stopped, pid), true
 			}
 		}
 		if !more {
 			break
 		}
 	}
-	for pid := range stopped {
-		_ = unix.Kill(pid, unix.SIGKILL)
-	}
+	s.kill(stopped)
 	return len(stopped) == 0
 }
 
@@ -229,7 +263,11 @@ func (s *Session) settle() bool {
 	s.seq++
 	r := &run{s: s, seq: s.seq, begun: time.Now(), quiet: true, external: true}
 	r.deadline = r.begun.Add(patience)
-	_ = s.send(r.footer())
+	footer := r.footer()
+	if s.shell.bash { // a signal that met it in a wait has the next one return at once
+		footer = text(nil).str(`\command \wait $$ 2>/dev/null`, "\n", string(footer))
+	}
+	_ = s.send(footer)
 	return r.wait(context.Background()) == nil && r.recorded
 }
 

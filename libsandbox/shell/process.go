@@ -35,7 +35,9 @@ type process struct {
 	restoreEcho func()
 	null        string // what stdin is without input
 	bash        bool
-	traced      bool // a command of this bash may have set a trap or the option xtrace
+	// What commands may have set: a trap or the option xtrace; a trap of SIGINT, after
+	// which dash and ash go on.
+	traced, trapsInt bool
 }
 
 // shellArgs are the arguments that make a shell interactive, and quiet.
@@ -101,7 +103,7 @@ func (s *Session) startShell(ctx context.Context, restore bool) error {
 // initScript is the first that a shell runs.
 func (s *Session) initScript(restore bool) []byte {
 	t := text(nil).str(`\exec >`, within, recordName, "\nPS1= PS2=\n") // prompts that are expanded and written take time
-	t = t.str(`case ${BASH_VERSION-} in ?*) \set +o history; \unset HISTFILE;; esac`, "\n")
+	t = t.str(`case ${BASH_VERSION-} in ?*) \set +o history; \unset HISTFILE; \trap `).quote(leaveAction).str(" ", leaveNumber, ";; esac\n")
 	if s.envValue != "" {
 		t = t.str(`\export ENV=`).quote(s.envValue).str("\n")
 	}

@@ -39,6 +39,7 @@ type run struct {
 	ask      []byte    // what is said in place of a footer
 	quiet    bool      // not to be killed process by process: nothing has been started yet
 	sent     int       // bytes, to the shell
+	sourced  bool      // bash reads it from a file
 	external bool      // the outputs are not read: out and err are not set
 	again    bool      // there is more to read
 
@@ -245,7 +246,7 @@ func (r *run) lookAfter(now time.Time) {
 	s.exports.drain()
 	s.shell.refill()
 	if r.ending {
-		if now.After(r.giveUp) || r.quiet {
+		if now.After(r.giveUp) || r.quiet || s.shell.trapsInt && !s.shell.bash {
 			r.abandon()
 			return
 		}
@@ -289,9 +290,13 @@ func (r *run) footer() []byte {
 // byFooter is in a record that a footer has written.
 const byFooter = "again"
 
-// abandon kills a shell that does not come back.
+// abandon kills a shell that does not come back. It is stopped first, or it would go on
+// with what follows the programs that are killed.
 func (r *run) abandon() {
 	r.lost = true
+	if r.ending {
+		r.s.shell.signal(unix.SIGSTOP)
+	}
 	switch {
 	case r.s.closed.Load(): // later it could not be found
 		r.s.killBelow()

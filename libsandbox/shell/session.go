@@ -52,7 +52,8 @@ type Session struct {
 	children []byte
 	since    uint64
 	struck   []kernel.ProcessID
-	turn     int // the script that is next
+	leaving  bool // what is killed has bash leave the command; see interrupt
+	turn     int  // the script that is next
 	// haveStatus tells for which statuses there is a file.
 	haveStatus [256]bool
 	broken     error // why no command can be run any more
