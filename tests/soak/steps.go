@@ -119,10 +119,12 @@ func (b *box) late(ctx context.Context) error {
 func (b *box) job(ctx context.Context) error {
 	n, status := b.next(), b.rng.IntN(100)
 	b.commands++
+	began := time.Now()
 	j, err := b.sb.Background(ctx, fmt.Sprintf(`echo "job %d <$last>"; exit %d`, n, status), nil)
 	if err != nil {
 		return err
 	}
+	b.s.rep.took("start of a job", time.Since(began))
 	if err := b.say(ctx, b.voices[1], false); err != nil {
 		return err
 	}
