@@ -58,12 +58,14 @@ type coRequest struct {
 	Name string `json:"name"`
 }
 
-// coprocess answers requests with sessions of its own. One goroutine at a time reads; it
-// leaves that to another when it has found something that takes time, and does it. So
-// nothing changes threads between a request and its answer.
+// coprocess answers requests with sessions of its own. One goroutine at a time reads, and
+// does what it has read; where that takes time, it leaves the reading to another first. So
+// nothing changes threads between a request and its answer, and no other thread is woken up
+// for a command that is quick.
 type coprocess struct {
 	sandbox *libsandbox.Sandbox
-	in      *bufio.Reader
+	stdin   *os.File
+	in      *bufio.Reader // of stdin
 	work    sync.WaitGroup
 	ctx     context.Context
 	eof     chan error // has what ended the requests
@@ -97,7 +99,7 @@ func (a *app) shellJSON(c *cli.Context) error {
 	ctx, cancel := context.WithCancel(c.Context)
 	defer cancel()
 	p := &coprocess{
-		sandbox: sandbox, in: bufio.NewReaderSize(a.stdin, 64<<10), ctx: ctx, eof: make(chan error, 1), file: a.stdout,
+		sandbox: sandbox, stdin: a.stdin, in: bufio.NewReaderSize(a.stdin, 64<<10), ctx: ctx, eof: make(chan error, 1), file: a.stdout,
 		sessions: map[string]*coSession{}, running: map[string]context.CancelFunc{},
 	}
 	go p.lead()
@@ -128,7 +130,7 @@ func awaitHangUp(f *os.File) {
 // maxLine is how long a request can be.
 const maxLine = 128 << 20
 
-// lead reads requests until there is one that takes time.
+// lead reads requests until there is one that takes time: work calls its argument then.
 func (p *coprocess) lead() {
 	for {
 		line, err := p.readLine()
@@ -151,14 +153,34 @@ func (p *coprocess) lead() {
 		if err != nil {
 			p.fail(q, err)
 		}
-		if work != nil {
-			p.work.Add(1)
-			go p.lead()
-			work()
-			p.work.Done()
+		if work == nil {
+			continue
+		}
+		led := true
+		p.work.Add(1)
+		work(func() {
+			if led {
+				led = false
+				go p.lead()
+			}
+		})
+		p.work.Done()
+		if !led {
 			return
 		}
 	}
+}
+
+// more says whether there is another request already. Only who leads may ask.
+func (p *coprocess) more() bool {
+	return p.in.Buffered() > 0 || ready(p.stdin, unix.POLLIN)
+}
+
+// ready says whether reading or writing a little takes no waiting.
+func ready(f *os.File, events int16) bool {
+	fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: events}}
+	n, _ := unix.Poll(fds, 0)
+	return n == 1
 }
 
 // readLine returns a line without its end.
@@ -184,7 +206,7 @@ func (p *coprocess) readLine() (line []byte, err error) {
 }
 
 // begin does what a request asks for, or returns what takes time of it.
-func (p *coprocess) begin(q *coRequest) (work func(), err error) {
+func (p *coprocess) begin(q *coRequest) (work func(late func()), err error) {
 	if q.Op == "" {
 		q.Op = "run"
 	}
@@ -246,7 +268,7 @@ func (p *coprocess) open(q *coRequest) error {
 	return nil
 }
 
-func (p *coprocess) close(q *coRequest) (func(), error) {
+func (p *coprocess) close(q *coRequest) (work func(late func()), err error) {
 	s, err := p.session(q, false)
 	if err != nil {
 		return nil, err
@@ -254,7 +276,8 @@ func (p *coprocess) close(q *coRequest) (func(), error) {
 	p.mu.Lock()
 	delete(p.sessions, q.Session)
 	p.mu.Unlock()
-	return func() {
+	return func(late func()) {
+		late()
 		if err := s.Close(); err != nil {
 			p.fail(q, err)
 			return
@@ -264,13 +287,20 @@ func (p *coprocess) close(q *coRequest) (func(), error) {
 }
 
 // turn makes a place in the order of a session's commands. wait returns when those before
-// have ended, or an error when ctx has; next is called when this one has.
-func (s *coSession) turn() (wait func(context.Context) error, next func()) {
+// have ended, or an error when ctx has; it calls late before it waits. next is called when
+// this one has.
+func (s *coSession) turn() (wait func(ctx context.Context, late func()) error, next func()) {
 	before, mine := s.last, make(chan struct{})
 	s.last = mine
-	return func(ctx context.Context) error {
+	return func(ctx context.Context, late func()) error {
 			if before == nil {
 				return nil
+			}
+			select {
+			case <-before:
+				return nil
+			default:
+				late()
 			}
 			select {
 			case <-before:
@@ -316,7 +346,7 @@ func (q *coRequest) shellCommand() (*shell.Command, error) {
 var errCancelled = errors.New("cancelled before it began")
 
 // command runs a command, or starts it in the background.
-func (p *coprocess) command(q *coRequest) (work func(), err error) {
+func (p *coprocess) command(q *coRequest) (work func(late func()), err error) {
 	c, err := q.shellCommand()
 	if err != nil {
 		return nil, err
@@ -333,8 +363,11 @@ func (p *coprocess) command(q *coRequest) (work func(), err error) {
 	}
 	p.mu.Unlock()
 	wait, next := s.turn()
-	return func() {
-		err := wait(ctx)
+	return func(late func()) {
+		if c.Late = late; p.more() {
+			late()
+		}
+		err := wait(ctx, late)
 		if err == nil {
 			err = p.runCommand(ctx, s, q, c)
 		}
@@ -355,6 +388,7 @@ func (p *coprocess) command(q *coRequest) (work func(), err error) {
 // runCommand is command when it is its turn.
 func (p *coprocess) runCommand(ctx context.Context, s *coSession, q *coRequest, c *shell.Command) error {
 	if q.Op == "start" {
+		c.Late()
 		j, err := s.Start(ctx, c)
 		if err == nil {
 			p.write(newEvent(q, "started").number("job", int64(j.Number)))
@@ -363,6 +397,7 @@ func (p *coprocess) runCommand(ctx context.Context, s *coSession, q *coRequest, 
 	}
 	var streams [2]*coStream
 	if q.Stream {
+		c.Late()
 		streams = [2]*coStream{{p: p, q: q, name: "stdout"}, {p: p, q: q, name: "stderr"}}
 		c.Stdout, c.Stderr = streams[0], streams[1]
 	}
@@ -380,9 +415,15 @@ func (p *coprocess) runCommand(ctx context.Context, s *coSession, q *coRequest, 
 	}
 	e = e.number("signal", int64(res.Signal)).flag("timed_out", res.TimedOut).flag("cancelled", err != nil)
 	e = e.flag("restarted", res.Restarted).text("dir", res.Dir).seconds(res.Duration).number("job", int64(res.Job))
+	if len(e) > pipeBuf || !ready(p.file, unix.POLLOUT) {
+		c.Late() // who has asked may ask on before it reads
+	}
 	p.write(e)
 	return nil
 }
+
+// pipeBuf is how much can be written to a pipe that is writable (PIPE_BUF, pipe(7)).
+const pipeBuf = 4096
 
 // coStream writes a command's output as events.
 type coStream struct {
@@ -454,7 +495,7 @@ func (p *coprocess) list(q *coRequest) {
 }
 
 // terminal types on a session's terminal, or changes its size.
-func (p *coprocess) terminal(q *coRequest) (work func(), err error) {
+func (p *coprocess) terminal(q *coRequest) (work func(late func()), err error) {
 	s, err := p.session(q, false)
 	if err != nil {
 		return nil, err
@@ -478,8 +519,9 @@ func (p *coprocess) terminal(q *coRequest) (work func(), err error) {
 }
 
 // files goes back to a state of the container's files, or keeps one.
-func (p *coprocess) files(q *coRequest) (work func(), err error) {
-	return func() {
+func (p *coprocess) files(q *coRequest) (work func(late func()), err error) {
+	return func(late func()) {
+		late()
 		if q.Op == "reset" {
 			o := &libsandbox.ResetOptions{Mode: libsandbox.ResetMode(q.Mode), To: q.To}
 			if err := p.sandbox.RequestReset(p.ctx, o); err != nil {

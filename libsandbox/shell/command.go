@@ -64,10 +64,13 @@ func (s *Session) begin(ctx context.Context, c *Command) (*run, error) {
 	if strings.IndexByte(c.Text, 0) >= 0 {
 		return nil, errNUL
 	}
+	r := &run{s: s, c: c, idle: c.IdleTimeout, late: c.Late}
+	if len(s.busy) > 0 {
+		r.tell()
+	}
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
-	r := &run{s: s, c: c, idle: c.IdleTimeout}
 	if err := r.send(ctx); err != nil {
 		r.release()
 		s.unlock()
@@ -79,6 +82,9 @@ func (s *Session) begin(ctx context.Context, c *Command) (*run, error) {
 // send gives the shell, which is started where there is none, the command.
 func (r *run) send(ctx context.Context) error {
 	s := r.s
+	if s.shell == nil {
+		r.tell()
+	}
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
@@ -95,10 +101,13 @@ func (r *run) send(ctx context.Context) error {
 	if s.o.Terminal {
 		stdout, stderr = "/dev/tty", ""
 	}
+	if r.builtin = r.lone(); r.builtin && stdin == s.shell.null {
+		stdin = "" // opening it would be a tenth of the time
+	}
 	s.shell.note(r.c.Text)
 	t := text(s.line[:0]).status(s.last)
 	s.leaving = false
-	if r.sourced = s.talks(r.c); r.sourced {
+	if r.sourced = r.talks(); r.sourced {
 		f := s.nextScript()
 		if err := f.set(text(nil).hushed(r.c.Text, s.shell.traced)); err != nil {
 			return err
@@ -278,7 +287,7 @@ func (r *run) finish(res *Result) {
 	}
 	// Redirections, and so all commands, fail without the directory. The stdout is lost
 	// where a command closes what the shell has saved of it.
-	if !r.died && (!s.shell.intact(dirName, s.inside) || slices.Contains(r.words, byFooter) && !s.shell.intact("fd/1", inode(s.record))) {
+	if !r.died && !r.builtin && (!s.shell.intact(dirName, s.inside) || slices.Contains(r.words, byFooter) && !s.shell.intact("fd/1", inode(s.record))) {
 		r.died = true
 	}
 	r.release()
@@ -309,6 +318,9 @@ func (r *run) finish(res *Result) {
 // number. The FIFOs are then the job's, and the session gets new ones. It does so as well
 // with FIFOs that somebody else may still read from.
 func (s *Session) keepOutputs(r *run) int {
+	if r.builtin && !r.external {
+		return 0 // it has had no children
+	}
 	fds := [2]unix.PollFd{{Fd: int32(s.out)}, {Fd: int32(s.err)}}
 	_ = kernel.Retry(func() error { _, err := unix.Poll(fds[:], 0); return err })
 	held := [2]bool{fds[0].Revents&unix.POLLHUP == 0, fds[1].Revents&unix.POLLHUP == 0}

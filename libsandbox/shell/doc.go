@@ -52,8 +52,9 @@
 //
 // # No record
 //
-// After 1 ms, and then at growing intervals up to 100 ms, the session looks at what became
-// of a command that has not ended. If the shell has read all of its input, it is sent
+// After 1 ms, with bash 4, and then at growing intervals up to 100 ms, the session looks at
+// what became of a command that has not ended. If the shell has read all of its input, it
+// is sent
 //
 //	echo "17 $? again" >D/s
 //

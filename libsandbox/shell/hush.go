@@ -9,12 +9,13 @@ import "strings"
 
 // talks says whether a command is to be given to the shell that way, which takes 20 us: a
 // subshell is silent anyway, and so are builtins.
-func (s *Session) talks(c *Command) bool {
-	p := s.shell
-	if !p.bash || c.Isolated || !s.exports.always && loneBuiltin(c.Text) || unclosed(c.Text) {
-		return false
-	}
-	return true
+func (r *run) talks() bool {
+	return r.s.shell.bash && !r.c.Isolated && !r.builtin && !unclosed(r.c.Text)
+}
+
+// lone says whether the command is one builtin of bash's that reads nothing.
+func (r *run) lone() bool {
+	return r.s.shell.bash && !r.s.exports.always && loneBuiltin(r.c.Text)
 }
 
 // note remembers what a command may change for those that follow.

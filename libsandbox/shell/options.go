@@ -117,6 +117,10 @@ type Command struct {
 	Timeout, IdleTimeout time.Duration
 	// Isolated runs the command in a subshell: it leaves the session's state as it was.
 	Isolated bool
+	// Late, unless nil, is called by the goroutine that runs the command, at most once and
+	// only where that waits for a shell or a session that is busy, or the command does not
+	// end within some 4 ms: a caller may put off until then what would take another thread.
+	Late func()
 }
 
 // Result is how a command ended.

@@ -17,7 +17,9 @@ import (
 // When the shell has not answered after some time, it is asked again, and again.
 const (
 	firstLook = time.Millisecond
-	lastLook  = 100 * time.Millisecond
+	// Asked, a shell has something to do, and bash needs it least: eval stops errors there.
+	firstLookBash = 4 * time.Millisecond
+	lastLook      = 100 * time.Millisecond
 	// A shell that has read this many footers, for so long, and not answered one, has lost
 	// its way: a command has closed its descriptors, say.
 	lostFooters = 5
@@ -41,6 +43,8 @@ type run struct {
 	sent     int       // bytes, to the shell
 	sourced  bool      // bash reads it from a file
 	external bool      // the outputs are not read: out and err are not set
+	builtin  bool      // nothing but a builtin, which closes no descriptors
+	late     func()    // Command.Late, until it is called
 	again    bool      // there is more to read
 
 	// look is when to look next whether the shell is still at it, pause the time after that.
@@ -70,7 +74,10 @@ type run struct {
 // told by r.stopped.
 func (r *run) wait(ctx context.Context) error {
 	r.pause = firstLook
-	r.look = r.begun.Add(firstLook)
+	if p := r.s.shell; p != nil && p.bash {
+		r.pause = firstLookBash
+	}
+	r.look = r.begun.Add(r.pause)
 	r.active = r.begun
 	if ctx.Done() != nil {
 		defer context.AfterFunc(ctx, r.s.wakeUp)()
@@ -96,6 +103,7 @@ func (r *run) wait(ctx context.Context) error {
 		now := time.Now()
 		r.expire(ctx, now)
 		if !now.Before(r.look) {
+			r.tell()
 			r.lookAfter(now)
 		}
 		set = r.s.epollAll
@@ -103,18 +111,28 @@ func (r *run) wait(ctx context.Context) error {
 	}
 }
 
-// To be woken up costs more than most builtins, as that goes over another processor. So
-// after a command that was quick the next one is waited for awake at first.
+// tell says that the command takes longer.
+func (r *run) tell() {
+	if r.late != nil {
+		r.late()
+		r.late = nil
+	}
+}
+
+// To be woken up costs more than most builtins, as that goes over another processor, which
+// may have to be woken up itself. So after a command that was quick the next one is waited
+// for awake at first; where the shell has no other processor, it gets this one.
 const (
 	quick   = time.Millisecond
-	waiting = 80 * time.Microsecond
+	waiting = 250 * time.Microsecond
 )
 
 func (r *run) awake() error {
-	for r.s.quick && !r.recorded && !r.died && time.Since(r.begun) < waiting {
+	for (r.s.quick || r.builtin) && !r.recorded && !r.died && time.Since(r.begun) < waiting {
 		if err := r.events(r.s.epoll, 0); err != nil {
 			return err
 		}
+		kernel.Yield()
 	}
 	return nil
 }

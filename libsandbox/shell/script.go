@@ -78,9 +78,12 @@ func (t text) evalWord(command string) text {
 	return t
 }
 
-// redirect appends the redirections of a command.
+// redirect appends the redirections of a command. No stdin: it does not look at it.
 func (t text) redirect(c *Command, stdin, stdout, stderr string) text {
-	t = t.str(" <", stdin, " >", stdout)
+	if stdin != "" {
+		t = t.str(" <", stdin)
+	}
+	t = t.str(" >", stdout)
 	if c.Merge || stderr == "" {
 		return t.str(" 2>&1")
 	}

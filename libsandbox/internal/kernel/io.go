@@ -57,3 +57,6 @@ func Sender(oob []byte) int {
 	}
 	return 0
 }
+
+// Yield lets others that wait for this processor have it (sched_yield(2)).
+func Yield() { _, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
