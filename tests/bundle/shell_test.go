@@ -3,6 +3,7 @@ package bundle_test
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -476,6 +477,31 @@ func (p *coprocess) want(request string, fields map[string]any) map[string]any {
 		}
 	}
 	return e
+}
+
+// TestShell_JSONAskedAhead: requests are read while others run, and while nobody reads the
+// answers.
+func TestShell_JSONAskedAhead(t *testing.T) {
+	t.Parallel()
+	s := newShelled(t)
+	p := s.coprocess()
+	const many = 3000 // more than pipes hold, either way
+	for i := range many {
+		p.send(fmt.Sprintf(`{"id":%d,"command":":","session":"s%d"}`, i, i%2))
+	}
+	answered := map[any]bool{}
+	for range many {
+		answered[p.next()["id"]] = true
+	}
+	if len(answered) != many {
+		t.Errorf("%d of %d requests answered", len(answered), many)
+	}
+	p.send(`{"id":"slow","command":"sleep 100","session":"s0"}`)
+	p.want(`{"command":":","session":"s1"}`, map[string]any{"event": "result", "id": nil})
+	p.want(`{"id":"cancel","op":"cancel","target":"slow"}`, map[string]any{"event": "done"})
+	if e := p.next(); e["id"] != "slow" || e["cancelled"] != true {
+		t.Errorf("%v", e)
+	}
 }
 
 func TestShell_JSON(t *testing.T) {
