@@ -59,7 +59,8 @@ func (sb *Sandbox) Reset(ctx context.Context, o *ResetOptions) error {
 		return err
 	}
 	if sb.store.background == nil {
-		sb.prepareLater(o.Mode, prepareLatest)
+		mode := o.Mode
+		sb.store.whenIdle(idleLatest, func() { sb.prepareNext(mode) })
 	}
 	return nil
 }
