@@ -52,21 +52,21 @@ func (sb *Sandbox) takeAhead(key string) ahead {
 }
 
 const (
-	// idleAfter is how long after its cause work that nobody waits for begins: whoever
-	// resets or deletes the container sooner does not wait for it.
-	idleAfter = 5 * time.Millisecond
-	// idleLatest is how long it is put off while others wait for this process's work.
-	idleLatest = 100 * time.Millisecond
+	// prepareAfter is how long after a reset that begins: whoever resets or deletes the
+	// container sooner does not wait for it.
+	prepareAfter = 5 * time.Millisecond
+	// prepareLatest is how long it is put off while others wait for this process's work.
+	prepareLatest = 100 * time.Millisecond
 )
 
-// whenIdle has f called when the store has nothing to do, or after so long.
-func (s *Store) whenIdle(latest time.Duration, f func()) {
-	time.AfterFunc(idleAfter, func() {
-		if s.busy.Load() > 0 && latest > idleAfter {
-			s.whenIdle(latest-idleAfter, f)
+// prepareLater has prepareNext run when the store has nothing to do, or after so long.
+func (sb *Sandbox) prepareLater(mode ResetMode, latest time.Duration) {
+	time.AfterFunc(prepareAfter, func() {
+		if sb.store.busy.Load() > 0 && latest > prepareAfter {
+			sb.prepareLater(mode, latest-prepareAfter)
 			return
 		}
-		f()
+		sb.prepareNext(mode)
 	})
 }
 

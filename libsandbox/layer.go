@@ -402,15 +402,11 @@ func gone(err error) error {
 // emptyLater has the trash deleted, off the caller's path.
 func (s *Store) emptyLater(l *layerRecord, held ...*os.File) {
 	root, err := l.open()
-	crowded := s.background == nil && s.busy.Load() > 1
-	switch {
-	case err != nil, len(held) == 0 && !crowded && emptyNow(root):
+	if err != nil || len(held) == 0 && emptyNow(root) {
 		return
-	case crowded:
-		s.whenIdle(idleLatest, func() { emptyInBackground(root, held) })
-		return
-	case s.background == nil:
-		go emptyInBackground(root, held)
+	}
+	if s.background == nil {
+		emptyInBackground(root, held)
 		return
 	}
 	err = s.background(l.Root, held)
@@ -427,12 +423,14 @@ func pace() layer.Pace { return layer.Pace{Files: 256, Pause: time.Millisecond} 
 
 // emptyInBackground is for a process that lives on.
 func emptyInBackground(root *layer.Root, held []*os.File) {
-	for _, f := range held {
-		f.Close()
-	}
-	if err := root.Empty(context.Background(), pace()); err != nil && !errors.Is(err, layer.ErrBusy) {
-		slog.Warn("layer: " + err.Error())
-	}
+	go func() {
+		for _, f := range held {
+			f.Close()
+		}
+		if err := root.Empty(context.Background(), pace()); err != nil && !errors.Is(err, layer.ErrBusy) {
+			slog.Warn("layer: " + err.Error())
+		}
+	}()
 }
 
 // letGo closes a root directory that processes have left, where this process lives on off

@@ -59,8 +59,7 @@ func (sb *Sandbox) Reset(ctx context.Context, o *ResetOptions) error {
 		return err
 	}
 	if sb.store.background == nil {
-		mode := o.Mode
-		sb.store.whenIdle(idleLatest, func() { sb.prepareNext(mode) })
+		sb.prepareLater(o.Mode, prepareLatest)
 	}
 	return nil
 }
