@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -212,6 +213,32 @@ func TestOneDeleter(t *testing.T) {
 	}
 	lock.Close()
 	f.empty()
+}
+
+// TestEmptyMany: a trash that has piled up is emptied by several, but for what cannot be
+// deleted.
+func TestEmptyMany(t *testing.T) {
+	needRoot(t)
+	f := newFixture(t, &kinds()[1])
+	stuck := f.new()
+	for range 10 * manyLayers {
+		f.check(f.new().Discard())
+	}
+	mount := filepath.Join(f.root.upper(stuck.Key()), "mount")
+	f.check(os.Mkdir(mount, 0o755))
+	f.check(unix.Mount("tmpfs", mount, "tmpfs", 0, ""))
+	f.check(stuck.Discard())
+	mount = filepath.Join(f.root.dir, trashDir, stuck.Key(), upperDir, "mount")
+	defer func() { _ = unix.Unmount(mount, unix.MNT_DETACH) }()
+	if err := f.root.Empty(context.Background(), Pace{}); !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), stuck.Key()) {
+		t.Errorf("%v, want EBUSY of layer %s", err, stuck.Key())
+	}
+	if n, err := f.root.TrashLen(); n != 1 || err != nil {
+		t.Errorf("%d in the trash, %v, want 1", n, err)
+	}
+	f.check(unix.Unmount(mount, unix.MNT_DETACH))
+	f.empty()
+	f.nothingLeft()
 }
 
 // TestEmptyNothing: where no layer was ever made, there is nothing to do, and nothing is

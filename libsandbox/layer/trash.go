@@ -5,13 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Pace is how fast Empty deletes: after every Files files it does nothing for Pause.
-// The zero Pace is without pauses.
+// Pace is how fast Empty deletes: after every Files files, each of those who delete does
+// nothing for Pause. The zero Pace is without pauses.
 type Pace struct {
 	Files int
 	Pause time.Duration
@@ -22,7 +24,7 @@ type Pace struct {
 // others, who can rely on it. What cannot be deleted is left and named by the error,
 // after the rest is deleted.
 func (r *Root) Empty(ctx context.Context, p Pace) error {
-	e := emptying{r: r, walk: walk{pause: p.after(ctx)}}
+	e := emptying{r: r, pace: p}
 	for first := true; ; first = false {
 		err := e.once(ctx)
 		if errors.Is(err, ErrBusy) && !first {
@@ -63,11 +65,21 @@ func (p Pace) after(ctx context.Context) func() error {
 
 // emptying is one call of Empty.
 type emptying struct {
-	r      *Root
-	walk   walk
+	r    *Root
+	pace Pace
+
+	mu     sync.Mutex
 	failed []string // keys
 	errs   []error
 }
+
+// With so many layers in the trash two goroutines delete, with twice as many three, up to
+// maxDeleters: whoever makes more of them than one can delete, as a disk takes its time,
+// does not pile them up.
+const (
+	manyLayers  = 16
+	maxDeleters = 32
+)
 
 // once locks the trash and deletes what is in it.
 func (e *emptying) once(ctx context.Context) error {
@@ -98,16 +110,35 @@ func (e *emptying) once(ctx context.Context) error {
 		if err != nil || len(keys) == 0 {
 			return err
 		}
-		for _, key := range keys {
-			if err := e.r.remove(root, key, &e.walk); err != nil {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				e.failed = append(e.failed, key)
-				e.errs = append(e.errs, fmt.Errorf("delete layer %s: %w", key, err))
+		var next atomic.Int64
+		work := func() {
+			w := walk{pause: e.pace.after(ctx)}
+			for i := next.Add(1) - 1; int(i) < len(keys) && ctx.Err() == nil; i = next.Add(1) - 1 {
+				e.delete(ctx, root, keys[i], &w)
 			}
 		}
+		var others sync.WaitGroup
+		for range min(len(keys)/manyLayers, maxDeleters-1) {
+			others.Go(work)
+		}
+		work()
+		others.Wait()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 	}
+}
+
+// delete deletes a layer. One that cannot be deleted is not tried again.
+func (e *emptying) delete(ctx context.Context, root int, key string, w *walk) {
+	err := e.r.remove(root, key, w)
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.failed = append(e.failed, key)
+	e.errs = append(e.errs, fmt.Errorf("delete layer %s: %w", key, err))
 }
 
 // todo lists the trash without what could not be deleted.
