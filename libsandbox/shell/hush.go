@@ -13,7 +13,7 @@ func (r *run) talks() bool {
 	return r.s.shell.bash && !r.c.Isolated && !r.builtin && !unclosed(r.c.Text)
 }
 
-// lone says whether the command is one builtin of bash's that reads nothing.
+// lone says whether the command is one builtin of bash's that does not look at its stdin.
 func (r *run) lone() bool {
 	return r.s.shell.bash && !r.s.exports.always && loneBuiltin(r.c.Text)
 }
@@ -59,7 +59,7 @@ func loneBuiltin(text string) bool {
 	}
 	name, _, _ := strings.Cut(text, " ")
 	switch name {
-	case ":", "cd", "echo", "export", "false", "printf", "pwd", "test", "true":
+	case ":", "cd", "echo", "export", "false", "printf", "pwd", "true": // not test, which can look at stdin
 		return true
 	}
 	return false

@@ -47,3 +47,11 @@ func TestStdinOfTheProcess(t *testing.T) {
 		t.Errorf("%d bytes are left of %d", n, len("a request"))
 	}
 }
+
+// TestStdinIsNull: a command without input has /dev/null for stdin, and sees that.
+func TestStdinIsNull(t *testing.T) {
+	eachShell(t, func(t *testing.T, s *Session) {
+		s.want(t, "test -c /dev/stdin", "", 0)
+		s.want(t, "test -p /dev/stdin", "", 1)
+	})
+}
