@@ -13,7 +13,7 @@ import (
 )
 
 // job answers what is about the jobs of a session.
-func (p *coprocess) job(q *coRequest) (work func(late func()), err error) {
+func (p *coprocess) job(q *coRequest, late func()) (work func(), err error) {
 	s, err := p.session(q, false)
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func (p *coprocess) job(q *coRequest) (work func(late func()), err error) {
 		p.done(q)
 		return nil, nil
 	}
-	return func(late func()) {
+	return func() {
 		late()
 		if _, err := j.Wait(p.ctx); err != nil {
 			p.fail(q, err)

@@ -130,7 +130,7 @@ func awaitHangUp(f *os.File) {
 // maxLine is how long a request can be.
 const maxLine = 128 << 20
 
-// lead reads requests until there is one that takes time: work calls its argument then.
+// lead reads requests until there is one that takes time.
 func (p *coprocess) lead() {
 	for {
 		line, err := p.readLine()
@@ -149,21 +149,21 @@ func (p *coprocess) lead() {
 			p.fail(q, fmt.Errorf("request: %w", err))
 			continue
 		}
-		work, err := p.begin(q)
+		led := true
+		work, err := p.begin(q, func() {
+			if led {
+				led = false
+				go p.lead()
+			}
+		})
 		if err != nil {
 			p.fail(q, err)
 		}
 		if work == nil {
 			continue
 		}
-		led := true
 		p.work.Add(1)
-		work(func() {
-			if led {
-				led = false
-				go p.lead()
-			}
-		})
+		work()
 		p.work.Done()
 		if !led {
 			return
@@ -205,8 +205,9 @@ func (p *coprocess) readLine() (line []byte, err error) {
 	}
 }
 
-// begin does what a request asks for, or returns what takes time of it.
-func (p *coprocess) begin(q *coRequest) (work func(late func()), err error) {
+// begin does what a request asks for, or returns what may take time of it. That calls late
+// before it does, to leave the reading to another.
+func (p *coprocess) begin(q *coRequest, late func()) (work func(), err error) {
 	if q.Op == "" {
 		q.Op = "run"
 	}
@@ -215,11 +216,11 @@ func (p *coprocess) begin(q *coRequest) (work func(late func()), err error) {
 	}
 	switch q.Op {
 	case "run", "start":
-		return p.command(q)
+		return p.command(q, late)
 	case "open":
 		return nil, p.open(q)
 	case "close":
-		return p.close(q)
+		return p.close(q, late)
 	case "cancel":
 		p.cancel(q)
 		return nil, nil
@@ -229,9 +230,9 @@ func (p *coprocess) begin(q *coRequest) (work func(late func()), err error) {
 	case "input", "resize":
 		return p.terminal(q)
 	case "jobs", "output", "wait", "signal":
-		return p.job(q)
+		return p.job(q, late)
 	case "reset", "snapshot":
-		return p.files(q)
+		return p.files(q, late)
 	}
 	return nil, fmt.Errorf("op %q: there is no such request", q.Op)
 }
@@ -268,7 +269,7 @@ func (p *coprocess) open(q *coRequest) error {
 	return nil
 }
 
-func (p *coprocess) close(q *coRequest) (work func(late func()), err error) {
+func (p *coprocess) close(q *coRequest, late func()) (work func(), err error) {
 	s, err := p.session(q, false)
 	if err != nil {
 		return nil, err
@@ -276,7 +277,7 @@ func (p *coprocess) close(q *coRequest) (work func(late func()), err error) {
 	p.mu.Lock()
 	delete(p.sessions, q.Session)
 	p.mu.Unlock()
-	return func(late func()) {
+	return func() {
 		late()
 		if err := s.Close(); err != nil {
 			p.fail(q, err)
@@ -289,10 +290,10 @@ func (p *coprocess) close(q *coRequest) (work func(late func()), err error) {
 // turn makes a place in the order of a session's commands. wait returns when those before
 // have ended, or an error when ctx has; it calls late before it waits. next is called when
 // this one has.
-func (s *coSession) turn() (wait func(ctx context.Context, late func()) error, next func()) {
+func (s *coSession) turn(late func()) (wait func(context.Context) error, next func()) {
 	before, mine := s.last, make(chan struct{})
 	s.last = mine
-	return func(ctx context.Context, late func()) error {
+	return func(ctx context.Context) error {
 			if before == nil {
 				return nil
 			}
@@ -346,7 +347,7 @@ func (q *coRequest) shellCommand() (*shell.Command, error) {
 var errCancelled = errors.New("cancelled before it began")
 
 // command runs a command, or starts it in the background.
-func (p *coprocess) command(q *coRequest) (work func(late func()), err error) {
+func (p *coprocess) command(q *coRequest, late func()) (work func(), err error) {
 	c, err := q.shellCommand()
 	if err != nil {
 		return nil, err
@@ -362,12 +363,13 @@ func (p *coprocess) command(q *coRequest) (work func(late func()), err error) {
 		p.running[id] = cancel
 	}
 	p.mu.Unlock()
-	wait, next := s.turn()
-	return func(late func()) {
-		if c.Late = late; p.more() {
+	c.Late = late
+	wait, next := s.turn(late)
+	return func() {
+		if p.more() {
 			late()
 		}
-		err := wait(ctx, late)
+		err := wait(ctx)
 		if err == nil {
 			err = p.runCommand(ctx, s, q, c)
 		}
@@ -495,7 +497,7 @@ func (p *coprocess) list(q *coRequest) {
 }
 
 // terminal types on a session's terminal, or changes its size.
-func (p *coprocess) terminal(q *coRequest) (work func(late func()), err error) {
+func (p *coprocess) terminal(q *coRequest) (work func(), err error) {
 	s, err := p.session(q, false)
 	if err != nil {
 		return nil, err
@@ -519,8 +521,8 @@ func (p *coprocess) terminal(q *coRequest) (work func(late func()), err error) {
 }
 
 // files goes back to a state of the container's files, or keeps one.
-func (p *coprocess) files(q *coRequest) (work func(late func()), err error) {
-	return func(late func()) {
+func (p *coprocess) files(q *coRequest, late func()) (work func(), err error) {
+	return func() {
 		late()
 		if q.Op == "reset" {
 			o := &libsandbox.ResetOptions{Mode: libsandbox.ResetMode(q.Mode), To: q.To}

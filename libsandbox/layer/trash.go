@@ -113,7 +113,11 @@ func (e *emptying) once(ctx context.Context) error {
 		var next atomic.Int64
 		work := func() {
 			w := walk{pause: e.pace.after(ctx)}
-			for i := next.Add(1) - 1; int(i) < len(keys) && ctx.Err() == nil; i = next.Add(1) - 1 {
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= len(keys) {
+					return
+				}
 				e.delete(ctx, root, keys[i], &w)
 			}
 		}

@@ -192,8 +192,8 @@ func (s *Session) kill(all []int) {
 	signalAll(all, unix.SIGKILL)
 }
 
-// interruptAll is for other shells, and a bash that cannot leave: what the command has started is sent SIGINT,
-// and killed the next time. A fork bomb is always new.
+// interruptAll is for other shells, and a bash that cannot leave: what the command has
+// started is sent SIGINT, and killed the next time. A fork bomb is always new.
 func (r *run) interruptAll() {
 	s := r.s
 	all := below(s.victims())

@@ -74,7 +74,7 @@ type run struct {
 // told by r.stopped.
 func (r *run) wait(ctx context.Context) error {
 	r.pause = firstLook
-	if p := r.s.shell; p != nil && p.bash {
+	if r.s.shell.bash {
 		r.pause = firstLookBash
 	}
 	r.look = r.begun.Add(r.pause)
