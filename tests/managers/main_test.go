@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	os.Exit(mainStatus(m))
 }
 
-func mainStatus(m *testing.M) int {
+func mainStatus(m *testing.M) (code int) {
 	switch {
 	case os.Geteuid() != 0: // each test skips
 		return m.Run()
@@ -45,14 +45,19 @@ func mainStatus(m *testing.M) int {
 	if err != nil {
 		return fail(err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() {
+		_ = unix.Unmount(filepath.Join(dir, privateDir), unix.MNT_DETACH) // EINVAL: isolate has not come so far
+		if err := os.RemoveAll(dir); err != nil {
+			code = fail(err)
+		}
+	}()
 	if err := os.Chmod(dir, 0o755); err != nil { // for the root of a user namespace
 		return fail(err)
 	}
 	if err := prepare(dir); err != nil {
 		return fail(err)
 	}
-	code := m.Run()
+	code = m.Run()
 	for _, what := range removeCgroups(env.cgroup) {
 		fmt.Fprintln(os.Stderr, "left behind by the suite:", what)
 		code = 1
@@ -99,10 +104,13 @@ func prepare(dir string) error {
 	return writeImage(env.image)
 }
 
+// privateDir is where isolate has a tmpfs.
+const privateDir = "private"
+
 // isolate gives this process's mount namespace private copies of the places where
 // managers keep what no flag moves, and its network namespace a loopback device.
 func isolate(dir string) error {
-	layers := filepath.Join(dir, "private")
+	layers := filepath.Join(dir, privateDir)
 	if err := os.Mkdir(layers, 0o700); err != nil {
 		return err
 	}
