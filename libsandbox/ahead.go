@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"adl.run/adl-runtime/libsandbox/cgroup"
 	"adl.run/adl-runtime/libsandbox/internal/compile"
 	"adl.run/adl-runtime/libsandbox/internal/engine"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
@@ -81,7 +80,7 @@ func (sb *Sandbox) prepareNext(mode ResetMode) {
 	defer e.close()
 	r := &resetting{entry: e, o: &ResetOptions{Mode: mode}, made: sb, now: &Sandbox{store: sb.store, id: sb.id}, pidfd: -1}
 	defer r.fds.close()
-	if r.now.load(e.path) != nil || e.spare() != "" || len(e.nextLayers()) > 0 || unix.Access(e.join(resetFile), unix.F_OK) == nil {
+	if r.read() != nil || e.spare() != "" || len(e.nextLayers()) > 0 || unix.Access(e.join(resetFile), unix.F_OK) == nil {
 		return
 	}
 	sb.mu.Lock()
@@ -143,9 +142,6 @@ func (r *resetting) fill() (err error) {
 	hopeless := r.made.noFill
 	r.made.mu.Unlock()
 	if r.spec, err = r.config(); err != nil || hopeless || len(r.left()) > 0 {
-		return err
-	}
-	if r.cgroup, err = cgroup.Load(r.now.rec.Cgroup); err != nil {
 		return err
 	}
 	if err := r.begin(); err != nil {

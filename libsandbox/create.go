@@ -548,7 +548,7 @@ func writePidFile(path string, pid int) error {
 	err = kernel.WriteAll(fd, strconv.AppendInt(nil, int64(pid), 10))
 	unix.Close(fd)
 	if err == nil {
-		err = unix.Rename(tmp, path)
+		err = moveOnto(tmp, path)
 	}
 	if err != nil {
 		_ = unix.Unlink(tmp)

@@ -117,7 +117,11 @@ func (r *resetting) compileReroot() error {
 // reroot runs the program. Where it fails, what it has left is taken away; where the root
 // is exchanged by then, that is all that was left to do.
 func (r *resetting) reroot(ctx context.Context, root *os.File) error {
-	err := r.runIn(ctx, r.c.init.Program, root)
+	run := r.runIn
+	if r.c.init.Aside {
+		run = r.runAside
+	}
+	err := run(ctx, r.c.init.Program, root)
 	if err == nil {
 		return nil
 	}
@@ -192,27 +196,52 @@ func (r *resetting) pivoted(root *os.File) (bool, error) {
 	return was.Mnt_id != is.Mnt_id, nil
 }
 
+// runAside runs a program without a process of its own.
+func (r *resetting) runAside(_ context.Context, p *program.Program, root *os.File) error {
+	named, err := r.rerootFiles(root)
+	if err != nil {
+		return err
+	}
+	host, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("open mount namespace", err)
+	}
+	defer unix.Close(host)
+	named[compile.FileHost] = host
+	return engine.RunAside(p, named)
+}
+
+// rerootFiles are the descriptors that the programs have in common.
+func (r *resetting) rerootFiles(root *os.File) (map[string]int, error) {
+	if r.attic == nil {
+		attic, err := newAttic()
+		if err != nil {
+			return nil, err
+		}
+		r.attic = attic
+		r.fds.add(int(attic.Fd()))
+	}
+	named := map[string]int{compile.FileInit: r.pidfd, compile.FileRoot: int(root.Fd()), compile.FileAttic: int(r.attic.Fd())}
+	if r.ahead.mount != nil {
+		named[compile.FileLayer] = int(r.ahead.mount.Fd())
+	}
+	return named, nil
+}
+
 // runIn runs a program that ends at BarrierDone.
 func (r *resetting) runIn(ctx context.Context, p *program.Program, root *os.File) error {
+	named, err := r.rerootFiles(root)
+	if err != nil {
+		return err
+	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
 	defer null.Close()
 	o := &engine.Options{
-		Name: "adl-reset", Files: []uintptr{null.Fd(), null.Fd(), null.Fd()}, CgroupFD: -1,
-		Named: map[string]int{compile.FileInit: r.pidfd, compile.FileRoot: int(root.Fd())},
+		Name: "adl-reset", Files: []uintptr{null.Fd(), null.Fd(), null.Fd()}, CgroupFD: -1, Named: named,
 	}
-	if r.ahead.mount != nil {
-		o.Named[compile.FileLayer] = int(r.ahead.mount.Fd())
-	}
-	if r.attic == nil {
-		if r.attic, err = newAttic(); err != nil {
-			return err
-		}
-		r.fds.add(int(r.attic.Fd()))
-	}
-	o.Named[compile.FileAttic] = int(r.attic.Fd())
 	var child *engine.Child
 	err = kernel.WithPidNamespace(r.pidfd, func() (err error) {
 		child, err = engine.Start(p, o)

@@ -74,7 +74,7 @@ func (sb *Sandbox) resetLocked(ctx context.Context, o *ResetOptions) error {
 	r := &resetting{entry: e, o: o, made: sb, now: &Sandbox{store: sb.store, id: sb.id}}
 	defer r.fds.close()
 	defer func() { r.ahead.close() }()
-	if err := r.now.load(e.path); err != nil {
+	if err := r.read(); err != nil {
 		return fmt.Errorf("container %q: %w", sb.id, err)
 	}
 	if err := r.prepare(); err != nil {
@@ -127,9 +127,6 @@ func (r *resetting) prepare() (err error) {
 	}
 	r.old = r.now.rec.current()
 	r.stale = append(r.entry.nextLayers(), r.old)
-	if r.cgroup, err = cgroup.Load(r.now.rec.Cgroup); err != nil {
-		return err
-	}
 	parents := r.now.rec.Layer.Parents
 	var to *Snapshot // nil for the first state
 	if r.o.To != "" {
@@ -191,22 +188,50 @@ func (r *resetting) check() error {
 	default:
 		return fmt.Errorf("mode %q: must be %s or %s", r.mode, ResetKeepInit, ResetRestart)
 	}
-	r.pidfd = -1
-	r.status = r.now.currentStatus()
+	if err := r.findInit(); err != nil {
+		return err
+	}
 	if unix.Access(r.entry.join(resetFile), unix.F_OK) == nil {
 		return r.interrupted()
 	}
-	switch r.status {
-	case specs.StateRunning, StatePaused:
-		fd, err := rec.Init.Open()
-		if err != nil {
-			return fmt.Errorf("pidfd of init: %w", err)
-		}
-		r.pidfd = r.fds.add(fd)
-	default:
+	if r.status != specs.StateRunning && r.status != StatePaused {
 		return kindError{fmt.Errorf("cannot reset a container in the %s state", r.status), ErrNotRunning}
 	}
 	return nil
+}
+
+// findInit fills in cgroup, pidfd and status.
+func (r *resetting) findInit() (err error) {
+	r.pidfd, r.status = -1, specs.StateStopped
+	rec := &r.now.rec
+	if r.cgroup, err = cgroup.Load(rec.Cgroup); err != nil {
+		return err
+	}
+	fd, err := rec.Init.OpenAlive()
+	if err == unix.ESRCH {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("pidfd of init: %w", err)
+	}
+	r.pidfd = r.fds.add(fd)
+	frozen, err := r.cgroup.Frozen()
+	r.status = r.now.aliveStatus(err == nil && frozen)
+	return nil
+}
+
+// read fills in what is stored of the container, which its Sandbox may know.
+func (r *resetting) read() error {
+	r.made.mu.Lock()
+	known := r.made.upToDate(r.entry.path)
+	if known {
+		r.now.read, r.now.rec = r.made.read, r.made.rec
+	}
+	r.made.mu.Unlock()
+	if known {
+		return nil
+	}
+	return r.now.load(r.entry.path)
 }
 
 // interrupted ends what a reset that was interrupted while there was no init has left: one
@@ -217,7 +242,7 @@ func (r *resetting) interrupted() error {
 	}
 	err := r.now.killAll()
 	r.reap()
-	r.status = specs.StateStopped
+	r.pidfd, r.status = -1, specs.StateStopped
 	return err
 }
 

@@ -13,10 +13,8 @@ import (
 	"strings"
 	"time"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"adl.run/adl-runtime/libsandbox/cgroup"
 	"adl.run/adl-runtime/libsandbox/internal/compile"
 	"adl.run/adl-runtime/libsandbox/layer"
 	"adl.run/adl-runtime/spec"
@@ -147,7 +145,7 @@ type keeping struct {
 
 func (k *keeping) prepare() (err error) {
 	r := k.r
-	if err := r.now.load(k.entry.path); err != nil {
+	if err := r.read(); err != nil {
 		return err
 	}
 	rec := &r.now.rec
@@ -173,18 +171,7 @@ func (k *keeping) prepare() (err error) {
 	if r.spec, err = r.config(); err != nil {
 		return err
 	}
-	if r.cgroup, err = cgroup.Load(rec.Cgroup); err != nil {
-		return err
-	}
-	r.status = r.now.currentStatus()
-	if r.status != specs.StateStopped {
-		fd, err := rec.Init.Open()
-		if err != nil {
-			return fmt.Errorf("pidfd of init: %w", err)
-		}
-		r.pidfd = r.fds.add(fd)
-	}
-	return nil
+	return r.findInit()
 }
 
 // errInterrupted is for what would take what was half done for the container.
@@ -215,16 +202,13 @@ func (k *keeping) take(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return k.byReference(ctx, nil)
+		return k.byReference(ctx, false)
 	}
 	return k.standing(func() error {
 		if err := k.copyVolumes(); err != nil {
 			return err
 		}
-		tree, err := k.look()
-		if err == nil {
-			err = k.byReference(ctx, tree)
-		}
+		err := k.byReference(ctx, true)
 		var noticed errNoticed
 		if !errors.As(err, &noticed) {
 			return err
@@ -284,9 +268,9 @@ func (k *keeping) look() (*mountTree, error) {
 	return tree, err
 }
 
-// byReference commits the layer and puts the container on a new one above it. Without a
-// tree there are no processes.
-func (k *keeping) byReference(ctx context.Context, tree *mountTree) (err error) {
+// byReference commits the layer and puts the container, with its processes if it has any,
+// on a new one above it.
+func (k *keeping) byReference(ctx context.Context, processes bool) (err error) {
 	r := k.r
 	if err := replaceFile(k.entry.join(nextFile), []byte(r.old)); err != nil {
 		return err
@@ -296,20 +280,6 @@ func (k *keeping) byReference(ctx context.Context, tree *mountTree) (err error) 
 			_ = unix.Unlink(k.entry.join(nextFile))
 		}
 	}()
-	if tree != nil && !tree.alone {
-		// This takes longer the more files the kernel has in mind of the layer.
-		if err := setReadOnly(k.root, true); err != nil {
-			if err == unix.EBUSY {
-				return errNoticed{compile.WrittenTo}
-			}
-			return fmt.Errorf("remount the layer: %w", err)
-		}
-		defer func() {
-			if err != nil {
-				err = errors.Join(err, setReadOnly(k.root, false))
-			}
-		}()
-	}
 	if err := k.layer.Commit(); err != nil {
 		return err
 	}
@@ -322,18 +292,21 @@ func (k *keeping) byReference(ctx context.Context, tree *mountTree) (err error) 
 	if err := k.hold(k.layer); err != nil {
 		return err
 	}
-	chain := append([]string{k.layer.Key()}, k.layer.Meta().Parents...)
-	if err := r.nextLayer(chain); err != nil {
-		return err
+	made := make(chan error, 1)
+	go func() { made <- k.nextLayer(processes) }()
+	var tree *mountTree
+	if processes {
+		tree, err = k.look() // meanwhile
 	}
-	if err := k.restack(ctx, tree); err != nil {
-		if ferr := r.forget(); ferr != nil || ctx.Err() != nil {
-			return errors.Join(err, ferr)
-		}
-		if strings.Contains(err.Error(), compile.WrittenTo) {
-			return errNoticed{compile.WrittenTo}
-		}
-		return errNoticed{"the root filesystem could not be exchanged: " + err.Error()}
+	if merr := <-made; merr != nil {
+		return errors.Join(merr, err)
+	}
+	defer r.ahead.close()
+	if err != nil {
+		return errors.Join(err, k.forget())
+	}
+	if err := k.goOn(ctx, tree); err != nil {
+		return err
 	}
 	_ = unix.Unlink(k.entry.join(nextFile))
 	sb := r.made
@@ -341,6 +314,55 @@ func (k *keeping) byReference(ctx context.Context, tree *mountTree) (err error) 
 	sb.read, sb.rec, sb.conf, sb.on = r.now.read, r.now.rec, r.spec, r.next
 	sb.mu.Unlock()
 	return nil
+}
+
+// nextLayer makes the layer above the one that is kept, and mounts it for processes.
+func (k *keeping) nextLayer(processes bool) error {
+	if err := k.r.nextLayer(append([]string{k.layer.Key()}, k.layer.Meta().Parents...)); err != nil {
+		return err
+	}
+	if processes {
+		k.r.ahead.mount = mountLayer(k.r.next)
+	}
+	return nil
+}
+
+// forget gives that layer up.
+func (k *keeping) forget() error {
+	k.r.ahead.close()
+	return k.r.forget()
+}
+
+// goOn puts the container on the next layer. Without a tree there are no processes.
+// After an error it is where it was.
+func (k *keeping) goOn(ctx context.Context, tree *mountTree) (err error) {
+	if tree != nil && !tree.alone {
+		// This takes longer the more files the kernel has in mind of the layer.
+		if err := setReadOnly(k.root, true); err != nil {
+			if err == unix.EBUSY {
+				err = errNoticed{compile.WrittenTo}
+			} else {
+				err = fmt.Errorf("remount the layer: %w", err)
+			}
+			return errors.Join(err, k.forget())
+		}
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, setReadOnly(k.root, false))
+			}
+		}()
+	}
+	err = k.restack(ctx, tree)
+	if err == nil {
+		return nil
+	}
+	if ferr := k.forget(); ferr != nil || ctx.Err() != nil {
+		return errors.Join(err, ferr)
+	}
+	if strings.Contains(err.Error(), compile.WrittenTo) {
+		return errNoticed{compile.WrittenTo}
+	}
+	return errNoticed{"the root filesystem could not be exchanged: " + err.Error()}
 }
 
 // restack puts the container's processes on the new layer.

@@ -87,7 +87,7 @@ func replaceLimits(e *entry, s *specs.Spec, cg *cgroup.Cgroup, change *specs.Lin
 		_ = unix.Unlink(tmp)
 		return err
 	}
-	if err := unix.Rename(tmp, e.join(configFile)); err != nil {
+	if err := moveOnto(tmp, e.join(configFile)); err != nil {
 		return fmt.Errorf("stored config: %w", err)
 	}
 	return nil

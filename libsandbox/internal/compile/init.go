@@ -153,6 +153,9 @@ type Init struct {
 	// its mounts hang on the root filesystem's directory, and whoever removes the
 	// container has to detach them.
 	Umount bool
+	// Aside says that the program is for engine.RunAside: it starts nothing, and has no
+	// need of the container's pid namespace or a user namespace.
+	Aside bool
 	// Warnings are what the spec asks for and the kernel does not have, where the
 	// field's habit is to go on.
 	Warnings []string
@@ -262,7 +265,11 @@ func (c *compiler) direct() bool {
 // begin is the beginning of every program.
 func (c *compiler) begin(note string) {
 	c.Note(note)
-	c.Let(program.FaultFD, c.File(FileSync))
+	if c.out.Aside {
+		c.Let(program.FaultFD, program.Num(0)) // the runtime sees the fault itself
+	} else {
+		c.Let(program.FaultFD, c.File(FileSync))
+	}
 	for _, s := range []struct {
 		slot *program.Slot
 		name string
@@ -270,6 +277,9 @@ func (c *compiler) begin(note string) {
 		*s.slot = c.Slot(s.name)
 	}
 	c.st = c.Slots("st", statSlots)
+	if c.out.Aside {
+		return // what follows is about the process
+	}
 	// CVE-2016-9962: nobody who can see this process may trace it or open its
 	// descriptors; execve undoes it.
 	c.Emit(unix.SYS_PRCTL, program.Num(unix.PR_SET_DUMPABLE), program.Num(0))

@@ -19,6 +19,9 @@ const (
 	AtticDir  = "old"
 )
 
+// FileHost is the descriptor of the runtime's mount namespace, for programs that run aside.
+const FileHost = "host"
+
 // NewReroot compiles the exchange of a running container's root filesystem for a fresh
 // one, on Facts.Layer, under the processes that stand on it. FileInit is a pidfd of
 // init; nothing in the container may run meanwhile. Of the facts, those about processes
@@ -40,6 +43,7 @@ func NewReroot(spec *specs.Spec, facts *Facts) (*Init, error) {
 	}
 	c := newCompiler(spec, facts, &Options{})
 	c.rerooting = true
+	c.out.Aside = facts.Layer.Filled // so procfs is there, and CanFill knows no user namespace
 	c.begin("reset")
 	c.layerUnattached()
 	if !facts.Layer.Filled {
@@ -89,7 +93,9 @@ func (c *compiler) joinToReroot() {
 func (c *compiler) enterContainer(flags int) {
 	c.Note("linux.namespaces")
 	c.Emit(unix.SYS_SETNS, c.File(FileInit), program.Num(flags))
-	c.Emit(unix.SYS_CLOSE, c.File(FileInit))
+	if !c.out.Aside {
+		c.Emit(unix.SYS_CLOSE, c.File(FileInit))
+	}
 	if flags&unix.CLONE_NEWUSER != 0 {
 		c.becomeRoot()
 	}
@@ -127,6 +133,7 @@ func NewRestack(spec *specs.Spec, facts *Facts, below []string, settle bool) (*I
 		return nil, errReroot()
 	}
 	c := newCompiler(spec, facts, &Options{})
+	c.out.Aside = facts.Layer.Mounted && !c.hasNamespace(specs.UserNamespace)
 	c.begin("snapshot")
 	c.layerUnattached()
 	c.enterContainer(c.namespaceFlags() & (unix.CLONE_NEWNS | unix.CLONE_NEWUSER))
@@ -171,8 +178,9 @@ func errReroot() error {
 //
 // The old root must not be unmounted here: umount2(2) takes mounts off each other, so that
 // a descriptor of the old /proc would show what has been masked in it. It is moved into
-// a directory of FileAttic, which the runtime removes: then the kernel unmounts what is
-// on it and leaves it connected (rmdir(2) of a mount point of another mount namespace).
+// a directory of FileAttic, which is removed in the runtime's mount namespace: then the
+// kernel unmounts what is on it and leaves it connected (rmdir(2) of a mount point of
+// another mount namespace).
 func (c *compiler) exchange() {
 	c.Note("root.path")
 	c.openat2(c.t, c.root, "dev", unix.O_PATH|unix.O_DIRECTORY, noSymlinks)
@@ -181,8 +189,14 @@ func (c *compiler) exchange() {
 	c.close(c.t)
 	c.Emit(unix.SYS_FCHDIR, program.Val(c.root))
 	c.Emit(unix.SYS_PIVOT_ROOT, c.String("."), c.String("dev/"+AtticDir))
-	c.report(BarrierAttic)
-	c.await()
+	if c.out.Aside {
+		c.Emit(unix.SYS_SETNS, c.File(FileHost), program.Num(unix.CLONE_NEWNS))
+		c.Emit(unix.SYS_UNLINKAT, c.File(FileAttic), c.String(AtticDir), program.Num(unix.AT_REMOVEDIR))
+		c.Emit(unix.SYS_SETNS, c.File(FileInit), program.Num(unix.CLONE_NEWNS))
+	} else {
+		c.report(BarrierAttic)
+		c.await()
+	}
 	c.leaveAttic()
 	c.finish()
 }
@@ -198,9 +212,11 @@ func (c *compiler) leaveAttic() {
 // finish is the end of a program that executes nothing.
 func (c *compiler) finish() {
 	c.Note("done")
-	c.report(BarrierDone)
+	if !c.out.Aside {
+		c.report(BarrierDone)
+		c.bindForeign()
+	}
 	c.Emit(unix.SYS_EXIT_GROUP, program.Num(0))
-	c.bindForeign()
 	c.out.Program = &c.Program
 }
 

@@ -24,4 +24,7 @@
 //	parent -> child   one byte             go on
 //	end of file       to the parent: execve succeeded
 //	                  to the child: the parent died; the child exits
+//
+// A program that starts nothing can also run on a thread of this process, without any of
+// the above: see [RunAside].
 package engine

@@ -133,5 +133,8 @@ func findMount(info string, id uint64) (string, bool) {
 // Unescape undoes the octal escapes of space, tab, newline and backslash in a mountinfo
 // file.
 func Unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }

@@ -30,11 +30,19 @@ func (p ProcessID) Alive() bool {
 		return false
 	}
 	state, start, err := readStat(p.Pid)
-	return err == nil && start == p.Start && state != 'Z' && state != 'X'
+	return err == nil && start == p.Start && runs(state)
 }
 
+// runs says whether a process in that state is neither a zombie nor about to go.
+func runs(state byte) bool { return state != 'Z' && state != 'X' }
+
 // Open returns a pidfd of p, or ESRCH where p is gone. The caller owns it.
-func (p ProcessID) Open() (int, error) {
+func (p ProcessID) Open() (int, error) { return p.open(false) }
+
+// OpenAlive is Open, and ESRCH where p does not run any more, as Alive has it.
+func (p ProcessID) OpenAlive() (int, error) { return p.open(true) }
+
+func (p ProcessID) open(alive bool) (int, error) {
 	if p.Pid <= 0 {
 		return -1, unix.ESRCH
 	}
@@ -48,7 +56,7 @@ func (p ProcessID) Open() (int, error) {
 		return -1, err
 	}
 	// Only now can the pid not change hands any more.
-	if _, start, err := readStat(p.Pid); err != nil || start != p.Start {
+	if state, start, err := readStat(p.Pid); err != nil || start != p.Start || alive && !runs(state) {
 		unix.Close(fd)
 		return -1, unix.ESRCH
 	}
