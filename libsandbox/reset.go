@@ -145,7 +145,19 @@ func (r *resetting) prepare() (err error) {
 		return errors.Join(err, r.dropVolumes())
 	}
 	r.c.layer, r.c.volumes = r.next, r.volumes
+	r.mount()
 	return nil
+}
+
+// mount mounts the layer of a second reset by the same Sandbox, unless that was done
+// ahead: then the same program does for all of them.
+func (r *resetting) mount() {
+	r.made.mu.Lock()
+	again := r.made.compiled != nil
+	r.made.mu.Unlock()
+	if again && r.ahead.mount == nil {
+		r.ahead.mount = mountLayer(r.next)
+	}
 }
 
 // begin makes the creation that stands for what the next root is made from.
