@@ -239,7 +239,7 @@ func TestNewEachOpFails(t *testing.T) {
 	}
 	newBox(t, c).gone() // and the seccomp filter is kept
 	reapChildren()
-	c.Store.Background(func(string, []*os.File) error { return nil }) // no goroutine that has the trash open
+	c.Store.background = func(string, []*os.File) error { return nil } // no goroutine that has the trash open
 	eachOpFails(t, c.Store, covered, 50, func() (func() error, error) {
 		if err := EmptyTrash(t.Context(), c.Layer.Root); err != nil {
 			t.Error(err)

@@ -51,11 +51,12 @@ func OpenStore(root string) (*Store, error) {
 	return &Store{root: abs}, nil
 }
 
-// Background has start delete what layers leave, which it does not wait for, instead of a
-// goroutine: for a process that ends soon. It hands it the layer root's directory, and
-// root directories that are to be closed there, where taking what is mounted on them
-// apart holds up nobody; held stay the caller's.
-func (s *Store) Background(start func(root string, held []*os.File) error) { s.background = start }
+// Background has a process of this program delete what layers leave, instead of a
+// goroutine: for a process that ends soon, which that one waits for. args are its
+// arguments, from argv[0] on, for a layer root's directory; it is to call EmptyTrash.
+func (s *Store) Background(args func(root string) []string) {
+	s.background = func(root string, held []*os.File) error { return execLater(args(root), held) }
+}
 
 // work announces a call that somebody waits for, until done is called.
 func (s *Store) work() (done func()) {

@@ -15,7 +15,7 @@ func TestResetLeavesTheOldLayer(t *testing.T) {
 		t.Run(string(mode), func(t *testing.T) {
 			c := boxed(t)
 			asked := 0
-			c.Store.Background(func(string, []*os.File) error { asked++; return nil })
+			c.Store.background = func(string, []*os.File) error { asked++; return nil }
 			l := newBox(t, c)
 			root, err := layer.Open(c.Layer.Root)
 			if err != nil {

@@ -61,7 +61,7 @@ func (a *app) openStore(c *cli.Context) (*libsandbox.Store, error) {
 	}
 	store, err := libsandbox.OpenStore(root)
 	if err == nil {
-		store.Background(deleteLater)
+		store.Background(deleter)
 	}
 	return store, err
 }

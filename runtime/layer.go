@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -49,26 +47,8 @@ func layerRoot(c *cli.Context) (string, error) {
 	return dir, nil
 }
 
-// deleteLater starts a process that deletes what layers have left below a layer root. It
-// inherits held: with its end the kernel takes apart what was mounted there.
-func deleteLater(root string, held []*os.File) error {
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer null.Close()
-	files := []uintptr{null.Fd(), null.Fd(), null.Fd()}
-	for _, f := range held {
-		files = append(files, f.Fd())
-	}
-	_, err = syscall.ForkExec("/proc/self/exe", []string{name, "gc", "--trash", "--layer-root", root}, &syscall.ProcAttr{
-		Dir: "/", Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
-	})
-	if err != nil {
-		return fmt.Errorf("start "+name+" gc: %w", err)
-	}
-	return nil
-}
+// deleter are the arguments of the process that deletes what layers in root leave.
+func deleter(root string) []string { return []string{name, "gc", "--trash", "--layer-root", root} }
 
 func (a *app) gc() *cli.Command {
 	return &cli.Command{

@@ -1,0 +1,30 @@
+package compile
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/program"
+)
+
+// FileExecutable is the descriptor of what NewLater executes.
+const FileExecutable = "executable"
+
+// NewLater compiles a process that executes FileExecutable with args, in an empty
+// environment and a session of its own, when the runtime has ended or after so long. Until
+// then it also holds so many descriptors from number 3 on.
+func NewLater(args []string, held int, latest time.Duration) *program.Program {
+	const set = 8 // bytes of a signal set
+	b := program.NewBuilder(3 + held)
+	b.Note("later")
+	b.Let(program.FaultFD, b.File(FileSync))
+	b.Emit(unix.SYS_SETSID)
+	b.Emit(unix.SYS_CHDIR, b.String("/"))
+	ended := b.Slot("ended") // struct pollfd of FileSync, which is the first one
+	b.Let(ended, program.Num(uint64(b.FirstFile)|unix.POLLIN<<32))
+	b.Emit(unix.SYS_PPOLL, program.In(ended, 1), program.Num(1), b.Words(uint64(latest/time.Second), uint64(latest%time.Second)), program.Num(0), program.Num(set))
+	b.Emit(unix.SYS_CLOSE_RANGE, program.Num(3), program.Num(^uint32(0)), program.Num(unix.CLOSE_RANGE_CLOEXEC))
+	b.Emit(unix.SYS_EXECVEAT, b.File(FileExecutable), b.String(""), b.Strings(args), b.Strings(nil), program.Num(unix.AT_EMPTY_PATH))
+	return &b.Program
+}
