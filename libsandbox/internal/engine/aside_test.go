@@ -56,13 +56,10 @@ func TestRunAside(t *testing.T) {
 	}
 	defer unix.Close(d)
 	b := beginAside()
-	f, how, st := b.Slot("f"), b.Slots("how", 3), b.Slots("st", 32)
+	f, st := b.Slot("f"), b.Slots("st", 32)
 	b.Emit(unix.SYS_FCHDIR, b.File("dir"))
 	b.Emit(unix.SYS_CHROOT, b.String("."))
-	b.Let(how, program.Num(unix.O_WRONLY|unix.O_CREAT|unix.O_CLOEXEC))
-	b.Let(how+1, program.Num(0o640))
-	b.Let(how+2, program.Num(0))
-	b.EmitTo(f, unix.SYS_OPENAT2, program.Num(unix.AT_FDCWD), b.String("/made"), program.In(how, 3), program.Num(unix.SizeofOpenHow))
+	b.EmitTo(f, unix.SYS_OPENAT, program.Num(unix.AT_FDCWD), b.String("/made"), program.Num(unix.O_WRONLY|unix.O_CREAT|unix.O_CLOEXEC), program.Num(0o640))
 	b.Emit(unix.SYS_STATX, program.Val(f), b.String(""), program.Num(unix.AT_EMPTY_PATH), program.Num(unix.STATX_SIZE), program.Out(st, 32))
 	b.Check(st+5, ^uint64(0), 0, unix.EXDEV) // stx_size
 	var done program.Label
