@@ -18,8 +18,8 @@ import (
 )
 
 // keepInit exchanges the root filesystem under a living init, which stands still
-// meanwhile, as nobody in the container may run: the program that does it comes to life
-// in the container's pid namespace with the host's privileges.
+// meanwhile, as nobody in the container may run: the program that does it enters its
+// namespaces, or comes to life in its pid namespace, with the host's privileges.
 func (r *resetting) keepInit(ctx context.Context) error {
 	if r.pidfd < 0 {
 		return fmt.Errorf("%w", ErrNotRunning)

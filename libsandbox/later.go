@@ -11,13 +11,10 @@ import (
 	"adl.run/adl-runtime/libsandbox/internal/engine"
 )
 
-// latest is how long a process that lives on puts off what execLater is to do.
-const latest = 100 * time.Millisecond
-
 // execLater has another process execute this program with args when this one has ended, or
-// after a while: a Go program's start would take a processor from what somebody waits for.
+// after so long: a Go program's start would take a processor from what somebody waits for.
 // held are closed there then; they stay the caller's.
-func execLater(args []string, held []*os.File) error {
+func execLater(args []string, held []*os.File, latest time.Duration) error {
 	p := compile.NewLater(args, len(held), latest)
 	if err := p.Verify(); err != nil {
 		return err

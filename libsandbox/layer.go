@@ -446,8 +446,10 @@ func (s *Store) letGo(root *os.File) {
 // layers are the keys of all layers that the container may have.
 func (r *record) layers(e *entry) []string {
 	keys := append(e.nextLayers(), r.current(), r.Layer.Key)
-	if spare := e.spare(); spare != "" {
-		keys = append(keys, spare)
+	for _, key := range []string{e.spare(), e.above()} {
+		if key != "" {
+			keys = append(keys, key)
+		}
 	}
 	keys = append(keys, r.volumes()...)
 	for _, v := range r.Layer.Volumes {
@@ -458,8 +460,15 @@ func (r *record) layers(e *entry) []string {
 }
 
 // spare is the key of the layer that was made for the next reset; empty for none.
-func (e *entry) spare() string {
-	raw, _ := os.ReadFile(e.join(spareFile))
+func (e *entry) spare() string { return e.key(spareFile) }
+
+// above is the key of a layer that a snapshot has made which did not get so far that the
+// container depends on it.
+func (e *entry) above() string { return e.key(aboveFile) }
+
+// key reads a file that has a layer's key, or returns an empty string.
+func (e *entry) key(name string) string {
+	raw, _ := os.ReadFile(e.join(name))
 	return string(raw)
 }
 

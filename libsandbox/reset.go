@@ -127,6 +127,9 @@ func (r *resetting) prepare() (err error) {
 	}
 	r.old = r.now.rec.current()
 	r.stale = append(r.entry.nextLayers(), r.old)
+	if above := r.entry.above(); above != "" {
+		r.stale = append(r.stale, above)
+	}
 	parents := r.now.rec.Layer.Parents
 	var to *Snapshot // nil for the first state
 	if r.o.To != "" {
@@ -381,6 +384,7 @@ func (r *resetting) publish() {
 		slog.Warn("reset: " + err.Error() + "; gc will try again")
 	} else {
 		_ = unix.Unlink(r.entry.join(nextFile))
+		_ = unix.Unlink(r.entry.join(aboveFile))
 	}
 	sb := r.made
 	sb.mu.Lock()

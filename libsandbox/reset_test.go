@@ -576,6 +576,7 @@ func TestResetKilledAtEachStep(t *testing.T) {
 // snapshot was killed.
 func TestSnapshotKilledThenGC(t *testing.T) {
 	b := sleeping(t, withCow(t))
+	resumed := 0
 	for step := 1; ; step++ {
 		store := &Store{root: t.TempDir()}
 		l := runLayered(t, store, "k", b, nil)
@@ -592,8 +593,18 @@ func TestSnapshotKilledThenGC(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := root.Load(now.rec.current()); err != nil {
+		on, err := root.Load(now.rec.current())
+		if err != nil {
 			t.Errorf("step %d: the container's layer: %v", step, err)
+		}
+		if killed && err == nil && !on.Meta().Committed { // nothing has happened yet
+			if err := now.Resume(); err != nil {
+				t.Errorf("step %d: resume: %v", step, err)
+			}
+			if s, err := now.Snapshot(t.Context(), "again"); err != nil || s.Method != ByReference {
+				t.Errorf("step %d: %+v, %v", step, s, err)
+			}
+			resumed++
 		}
 		if err := store.ForceDelete(t.Context(), "k"); err != nil {
 			t.Fatalf("step %d: %v", step, err)
@@ -604,8 +615,8 @@ func TestSnapshotKilledThenGC(t *testing.T) {
 		noLayers(t, l.root)
 		reapChildren()
 		if !killed || t.Failed() {
-			if step < 4 {
-				t.Fatalf("%d steps only", step)
+			if step < 4 || resumed < 2 {
+				t.Fatalf("%d steps only, resumed after %d", step, resumed)
 			}
 			return
 		}
@@ -821,6 +832,7 @@ func TestSnapshotNoticed(t *testing.T) {
 			if s.Method != ByCopy || s.Why == "" || s.Files == 0 {
 				t.Errorf("%+v", s)
 			}
+			l.noTrash() // of the layer that was made for the other way
 			l.sh("echo 2 > /open; echo > /later")
 			if err := l.Reset(t.Context(), &ResetOptions{To: "x", Mode: ResetRestart}); err != nil {
 				t.Fatal(err)
@@ -831,6 +843,95 @@ func TestSnapshotNoticed(t *testing.T) {
 			l.gone()
 		})
 	}
+}
+
+// noTrash waits until no layer is in the trash.
+func (l *layered) noTrash() {
+	l.t.Helper()
+	root, err := l.rec.Layer.open()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		n, err := root.TrashLen()
+		if n == 0 && err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			l.t.Fatalf("%d layers in the trash, %v", n, err)
+		}
+	}
+}
+
+// TestSnapshotCannotTakeBack: where processes would notice, and what was made for the way
+// without a copy cannot be given up, that is an error. Nothing else is in the way of the
+// next snapshot.
+func TestSnapshotCannotTakeBack(t *testing.T) {
+	store := &Store{root: t.TempDir()}
+	l := runLayered(t, store, "n", sleeping(t, func(s *specs.Spec) {
+		s.Process.Args = []string{"/bin/sh", "-c", "exec 3>/open; while :; do busybox sleep 0.01; done"}
+	}), nil)
+	for !strings.Contains(l.sh("ls /"), "open") {
+		time.Sleep(time.Millisecond)
+	}
+	trash := filepath.Join(l.root, "trash")
+	store.step = func(name string) {
+		if name == "layered" {
+			if err := errors.Join(os.RemoveAll(trash), os.WriteFile(trash, nil, 0o600)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if s, err := l.Snapshot(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "undo: ") {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	store.step = nil
+	if err := os.Remove(trash); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := l.Snapshot(t.Context(), "x"); err != nil || s.Method != ByCopy {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	l.noTrash()
+	if err := l.Reset(t.Context(), &ResetOptions{To: "x", Mode: ResetRestart}); err != nil {
+		t.Fatal(err)
+	}
+	l.gone()
+}
+
+// TestLoadFails: a record that could not be read is not taken for the one that is stored.
+func TestLoadFails(t *testing.T) {
+	store := &Store{root: t.TempDir()}
+	l := runLayered(t, store, "n", sleeping(t, nil), nil)
+	sb, err := store.Load("n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Snapshot(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(store.root, "n", initFile)
+	now, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := sb.refresh(); err == nil {
+		e.close()
+		t.Fatal("a record that is none was read")
+	}
+	if sb.upToDate(filepath.Join(store.root, "n")) {
+		t.Error("the former record is taken for this one")
+	}
+	if err := os.WriteFile(file, now, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := sb.Reset(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	l.gone()
 }
 
 // TestSnapshotWriter: who writes to the layer by another way than the container's

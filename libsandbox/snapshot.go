@@ -124,7 +124,11 @@ func (sb *Sandbox) keep(ctx context.Context, e *entry, user string) (*Snapshot, 
 	if err := k.prepare(); err != nil {
 		return nil, nil, err
 	}
-	if err := k.take(ctx); err != nil {
+	err := k.take(ctx)
+	if k.forgot {
+		sb.store.emptyLater(k.r.now.rec.Layer)
+	}
+	if err != nil {
 		k.snap.Key = "" // has been seen to
 		return nil, nil, errors.Join(err, k.snap.release(k.r.root, user))
 	}
@@ -141,6 +145,8 @@ type keeping struct {
 	layer *layer.Layer // that the container is on
 	root  *os.File     // of init
 	snap  Snapshot
+	// forgot says that there is a layer in the trash.
+	forgot bool
 }
 
 func (k *keeping) prepare() (err error) {
@@ -166,6 +172,14 @@ func (k *keeping) prepare() (err error) {
 	r.made.mu.Unlock()
 	if k.layer.Meta().Committed {
 		return errInterrupted()
+	}
+	if above := k.entry.above(); above != "" { // of one that was killed
+		if l, err := r.root.Load(above); err == nil {
+			if err := l.Discard(); err != nil {
+				return err
+			}
+			k.forgot = true
+		}
 	}
 	r.old = rec.current()
 	if r.spec, err = r.config(); err != nil {
@@ -269,97 +283,124 @@ func (k *keeping) look() (*mountTree, error) {
 }
 
 // byReference commits the layer and puts the container, with its processes if it has any,
-// on a new one above it.
-func (k *keeping) byReference(ctx context.Context, processes bool) (err error) {
-	r := k.r
-	if err := replaceFile(k.entry.join(nextFile), []byte(r.old)); err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = unix.Unlink(k.entry.join(nextFile))
-		}
-	}()
-	if err := k.layer.Commit(); err != nil {
-		return err
-	}
-	r.step("committed")
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, k.layer.Uncommit(k.user))
-		}
-	}()
-	if err := k.hold(k.layer); err != nil {
-		return err
-	}
+// on a new one above it. Where errNoticed is returned nothing has happened.
+func (k *keeping) byReference(ctx context.Context, processes bool) error {
 	made := make(chan error, 1)
 	go func() { made <- k.nextLayer(processes) }()
 	var tree *mountTree
+	var err error
 	if processes {
 		tree, err = k.look() // meanwhile
 	}
 	if merr := <-made; merr != nil {
-		return errors.Join(merr, err)
+		return merr
 	}
-	defer r.ahead.close()
+	defer k.r.ahead.close()
+	if err == nil {
+		err = k.commit(ctx, tree)
+	}
 	if err != nil {
-		return errors.Join(err, k.forget())
-	}
-	if err := k.goOn(ctx, tree); err != nil {
-		return err
+		return takenBack(err, k.forget())
 	}
 	_ = unix.Unlink(k.entry.join(nextFile))
-	sb := r.made
+	_ = unix.Unlink(k.entry.join(aboveFile))
+	sb := k.r.made
 	sb.mu.Lock()
-	sb.read, sb.rec, sb.conf, sb.on = r.now.read, r.now.rec, r.spec, r.next
+	sb.read, sb.rec, sb.conf, sb.on = k.r.now.read, k.r.now.rec, k.r.spec, k.r.next
 	sb.mu.Unlock()
 	return nil
 }
 
-// nextLayer makes the layer above the one that is kept, and mounts it for processes.
-func (k *keeping) nextLayer(processes bool) error {
-	if err := k.r.nextLayer(append([]string{k.layer.Key()}, k.layer.Meta().Parents...)); err != nil {
+// takenBack is err where undo is nil: another one is not to be taken for errNoticed.
+func takenBack(err, undo error) error {
+	if undo == nil {
 		return err
 	}
+	return fmt.Errorf("%v; undo: %w", err, undo)
+}
+
+// nextLayer makes the layer above the one that is kept, and mounts it for processes.
+func (k *keeping) nextLayer(processes bool) (err error) {
+	r := k.r
+	if r.next, err = k.layer.Above(); err != nil {
+		return err
+	}
+	r.step("layered")
+	if err := writeFile(k.entry.join(aboveFile), []byte(r.next.Key())); err != nil {
+		return takenBack(err, k.forget())
+	}
 	if processes {
-		k.r.ahead.mount = mountLayer(k.r.next)
+		r.ahead.mount = mountLayer(r.next)
 	}
 	return nil
 }
 
-// forget gives that layer up.
+// forget gives that layer up, unless that was done.
 func (k *keeping) forget() error {
 	k.r.ahead.close()
-	return k.r.forget()
+	if k.r.next == nil {
+		return nil
+	}
+	if err := k.r.next.Discard(); err != nil {
+		return err
+	}
+	_ = unix.Unlink(k.entry.join(aboveFile))
+	k.r.next, k.forgot = nil, true
+	return nil
 }
 
-// goOn puts the container on the next layer. Without a tree there are no processes.
-// After an error it is where it was.
-func (k *keeping) goOn(ctx context.Context, tree *mountTree) (err error) {
+// commit keeps the layer, and puts the container on the next one. Without a tree there are
+// no processes. After an error the layer is what it was, or the container counts as
+// interrupted.
+func (k *keeping) commit(ctx context.Context, tree *mountTree) (err error) {
 	if tree != nil && !tree.alone {
 		// This takes longer the more files the kernel has in mind of the layer.
 		if err := setReadOnly(k.root, true); err != nil {
 			if err == unix.EBUSY {
-				err = errNoticed{compile.WrittenTo}
-			} else {
-				err = fmt.Errorf("remount the layer: %w", err)
+				return errNoticed{compile.WrittenTo}
 			}
-			return errors.Join(err, k.forget())
+			return fmt.Errorf("remount the layer: %w", err)
 		}
 		defer func() {
 			if err != nil {
-				err = errors.Join(err, setReadOnly(k.root, false))
+				err = takenBack(err, setReadOnly(k.root, false))
 			}
 		}()
 	}
-	err = k.restack(ctx, tree)
-	if err == nil {
-		return nil
+	if err := replaceFile(k.entry.join(nextFile), []byte(k.r.next.Key())); err != nil {
+		return err
 	}
-	if ferr := k.forget(); ferr != nil || ctx.Err() != nil {
-		return errors.Join(err, ferr)
+	if err := k.layer.Commit(); err != nil {
+		_ = unix.Unlink(k.entry.join(nextFile))
+		return err
 	}
-	if strings.Contains(err.Error(), compile.WrittenTo) {
+	k.r.step("committed")
+	if err := k.stack(ctx, tree); err != nil {
+		undo := k.forget()
+		if undo == nil {
+			undo = k.layer.Uncommit(k.user)
+		}
+		if undo == nil {
+			_ = unix.Unlink(k.entry.join(nextFile))
+		}
+		return takenBack(err, undo)
+	}
+	return nil
+}
+
+// stack puts the container on the next layer.
+func (k *keeping) stack(ctx context.Context, tree *mountTree) error {
+	if err := k.hold(k.layer); err != nil {
+		return err
+	}
+	if err := k.r.next.Settle(); err != nil {
+		return err
+	}
+	err := k.restack(ctx, tree)
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return err
+	case strings.Contains(err.Error(), compile.WrittenTo):
 		return errNoticed{compile.WrittenTo}
 	}
 	return errNoticed{"the root filesystem could not be exchanged: " + err.Error()}

@@ -25,6 +25,7 @@ const (
 	initFile   = "init.json"
 	nextFile   = "layers" // keys of layers that a reset has made; see entry.nextLayers
 	spareFile  = "spare"  // key of the layer for the next reset; see Sandbox.prepareNext
+	aboveFile  = "above"  // key of the layer that a snapshot is about to go on with
 	resetFile  = "reset"  // there while a container has no init because of a reset
 	snapDir    = "snapshots"
 	configFile = "config.json"
@@ -197,19 +198,19 @@ func stampOf(dir string) (s stamp) {
 
 // load fills in what is stored below dir.
 func (sb *Sandbox) load(dir string) error {
-	sb.conf = nil
-	sb.read = stampOf(dir)
+	sb.conf, sb.read = nil, stamp{}
+	read := stampOf(dir) // before, or what comes in between would not be noticed
 	if err := readJSON(filepath.Join(dir, stateFile), &sb.rec); err != nil {
 		return err
 	}
 	if sb.rec.ID != sb.id {
 		return fmt.Errorf("%s: is of container %q", stateFile, sb.rec.ID)
 	}
-	err := readJSON(filepath.Join(dir, initFile), &sb.rec.Init)
-	if errors.Is(err, unix.ENOENT) {
-		return nil
+	if err := readJSON(filepath.Join(dir, initFile), &sb.rec.Init); err != nil && !errors.Is(err, unix.ENOENT) {
+		return err
 	}
-	return err
+	sb.read = read
+	return nil
 }
 
 func readJSON(path string, v any) error {
@@ -280,12 +281,8 @@ func moveOnto(file, name string) error {
 	exchange := func() error {
 		return unix.Renameat2(unix.AT_FDCWD, file, unix.AT_FDCWD, name, unix.RENAME_EXCHANGE)
 	}
-	switch err := exchange(); err {
-	case nil:
-	case unix.ENOENT, unix.EINVAL: // nothing is there; a file system that cannot
+	if exchange() != nil { // nothing is there; a file system that cannot
 		return unix.Rename(file, name)
-	default:
-		return err
 	}
 	err := unix.Unlink(file)
 	if err != nil { // a directory, which rename(2) would have refused

@@ -55,7 +55,8 @@ func OpenStore(root string) (*Store, error) {
 // goroutine: for a process that ends soon, which that one waits for. args are its
 // arguments, from argv[0] on, for a layer root's directory; it is to call EmptyTrash.
 func (s *Store) Background(args func(root string) []string) {
-	s.background = func(root string, held []*os.File) error { return execLater(args(root), held) }
+	const latest = 100 * time.Millisecond // where it lives on
+	s.background = func(root string, held []*os.File) error { return execLater(args(root), held, latest) }
 }
 
 // work announces a call that somebody waits for, until done is called.
@@ -256,7 +257,7 @@ func (s *Store) ForceDelete(ctx context.Context, id string) error {
 
 // remove removes the directory. The lock is held until the last moment.
 func (e *entry) remove() error {
-	for _, name := range [...]string{stateFile, initFile, configFile, startFile, nextFile, spareFile, resetFile, controlFile, shellFile, usedFile} {
+	for _, name := range [...]string{stateFile, initFile, configFile, startFile, nextFile, spareFile, aboveFile, resetFile, controlFile, shellFile, usedFile} {
 		_ = unix.Unlinkat(e.fd, name, 0)
 	}
 	if unix.Rmdir(e.path) == nil {

@@ -35,8 +35,9 @@ type Config struct {
 
 // Layer is one layer. It holds no descriptors, and may be copied.
 type Layer struct {
-	root *Root
-	meta Meta
+	root    *Root
+	meta    Meta
+	pending bool // no user of its parent yet; see Above
 }
 
 // Key returns the name of the layer in its root.
@@ -224,6 +225,41 @@ func (l *Layer) Next(parents []string) (*Layer, error) {
 	return n.create(u.root, n.fill)
 }
 
+// Above makes the layer that is to stand on l once that is committed, so that it can be
+// mounted by then. Until Settle it keeps nobody from freeing l, and can only be discarded,
+// which l does not notice.
+func (l *Layer) Above() (*Layer, error) {
+	n := l.sibling(append([]string{l.meta.Key}, l.meta.Parents...))
+	n.meta.Size, n.pending = l.meta.Size, true
+	if err := n.checkDepth(len(l.meta.Lowers)); err != nil {
+		return nil, err
+	}
+	if err := same(l.meta.Lowers); err != nil {
+		return nil, err
+	}
+	u, err := l.root.use()
+	if err != nil {
+		return nil, err
+	}
+	defer u.close()
+	return n.create(u.root, n.fill)
+}
+
+// Settle makes a layer that Above has made a user of the one that it stands on, which must
+// be committed and have another user.
+func (l *Layer) Settle() error {
+	root, err := l.root.open()
+	if err != nil {
+		return fmt.Errorf("settle: %w", err)
+	}
+	defer unix.Close(root)
+	if err := l.addTo(root); err != nil {
+		return err
+	}
+	l.pending = false
+	return nil
+}
+
 // sibling is a layer like l, without a limit, that stands on parents and is not made
 // yet.
 func (l *Layer) sibling(parents []string) *Layer {
@@ -260,8 +296,10 @@ func (l *Layer) complete(root int, fill func(root, dir int) error) error {
 	if err := l.meta.write(dir, l.root.did); err != nil {
 		return err
 	}
-	if err := l.addTo(root); err != nil {
-		return err
+	if !l.pending {
+		if err := l.addTo(root); err != nil {
+			return err
+		}
 	}
 	return fill(root, dir)
 }

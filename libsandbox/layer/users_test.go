@@ -340,6 +340,40 @@ func TestPrune(t *testing.T) {
 }
 
 // TestUncommit: what nobody else has can be written again.
+// A layer that was made above one that is not committed leaves that alone until it is
+// settled.
+func TestAbove(t *testing.T) {
+	needRoot(t)
+	f := newFixture(t, &kinds()[1])
+	l := f.new()
+	for range 2 {
+		n, err := l.Above()
+		f.check(err)
+		f.check(n.Discard())
+		if _, err := f.root.Load(l.Key()); err != nil || l.Meta().Committed {
+			t.Fatalf("the layer below: %v, committed %v", err, l.Meta().Committed)
+		}
+	}
+	n, err := l.Above()
+	f.check(err)
+	if err := n.Settle(); !errors.Is(err, ErrGone) {
+		t.Errorf("on a layer that is not committed: %v", err)
+	}
+	f.check(l.Commit())
+	f.check(f.root.Hold(l.Key(), "named"))
+	f.check(n.Settle())
+	f.check(f.root.Release(l.Key(), "named"))
+	if _, err := f.root.Load(l.Key()); err != nil {
+		t.Errorf("below a layer: %v", err)
+	}
+	f.check(n.Discard())
+	if _, err := f.root.Load(l.Key()); !errors.Is(err, ErrNotExist) {
+		t.Errorf("without a user: %v", err)
+	}
+	f.empty()
+	f.nothingLeft()
+}
+
 func TestUncommit(t *testing.T) {
 	needRoot(t)
 	f := newFixture(t, &kinds()[1])

@@ -29,11 +29,13 @@ const FileHost = "host"
 //
 //	the host's view      the layer, what bind mounts show, the host's devices
 //	setns                all namespaces of the container but the time namespace and the
-//	                     pid namespace, in which the program is born, for procfs
+//	                     pid namespace, in which the program is born, for procfs, unless
+//	                     the layer is filled and it runs aside
 //	a mount on /         the new root; the mounts and devices of the spec in it
 //	pivot_root           moves the root directory and the working directory of every
 //	                     process that stands on the old root (pivot_root(2))
-//	rmdir                by the runtime, of what the old root has been moved onto
+//	rmdir                in the runtime's mount namespace, of what the old root has been
+//	                     moved onto
 //
 // Until pivot_root the container sees nothing of it, and a fault leaves no more than a
 // mount on top of its root; see NewUnroot.

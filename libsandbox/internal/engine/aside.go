@@ -95,7 +95,7 @@ func (m *runner) do(op *program.Op) (uintptr, unix.Errno) {
 	}
 	result, _, errno := unix.Syscall6(uintptr(op.Call), a[0], a[1], a[2], a[3], a[4], a[5])
 	for range maxRetries {
-		if errno != unix.EAGAIN || op.Call != unix.SYS_OPENAT2 {
+		if (errno != unix.EAGAIN || op.Call != unix.SYS_OPENAT2) && (errno != unix.EINTR || op.Call == unix.SYS_CLOSE) {
 			break
 		}
 		result, _, errno = unix.Syscall6(uintptr(op.Call), a[0], a[1], a[2], a[3], a[4], a[5])
@@ -111,7 +111,8 @@ func (m *runner) do(op *program.Op) (uintptr, unix.Errno) {
 	return result, 0
 }
 
-// maxRetries is how often the interpreter repeats an openat2.
+// maxRetries is how often the interpreter repeats an openat2. A thread of Go's is also
+// sent signals.
 const maxRetries = 1 << 20
 
 func (m *runner) argument(a *program.Arg) uintptr {
