@@ -82,7 +82,7 @@ func (a *app) table() []verb {
 	return []verb{
 		{"cp", a.cp, false},
 		{"create", a.create, true},
-		{"delete", a.delete, false},
+		{"delete", a.delete, true},
 		{"events", a.events, false},
 		{"exec", a.exec, true},
 		{"features", a.features, false},
@@ -98,7 +98,7 @@ func (a *app) table() []verb {
 		{"shell", a.shell, false},
 		{"snapshot", a.snapshot, true},
 		{"spec", a.spec, false},
-		{"start", a.start, false},
+		{"start", a.start, true},
 		{"state", a.state, false},
 		{"update", a.update, false},
 	}
