@@ -50,10 +50,11 @@ func (f *facts) set(s Slot)      { f.written[s/64] |= 1 << (s % 64) }
 func (f *facts) has(s Slot) bool { return f.written[s/64]&(1<<(s%64)) != 0 }
 
 // meet keeps what is known on both paths.
-func (f *facts) meet(g facts) {
-	if !f.reached {
-		*f = g
-		f.reached = true
+func (f *facts) meet(g *facts) {
+	if !f.reached || !g.reached {
+		if g.reached {
+			*f = *g
+		}
 		return
 	}
 	f.sealed = f.sealed && g.sealed
@@ -65,52 +66,75 @@ func (f *facts) meet(g facts) {
 // flow walks the ops once: jumps only go forward, so every predecessor of an op
 // has been seen when the op is.
 func (p *Program) flow() error {
-	at := make([]facts, len(p.Ops))
-	at[0].reached = true
-	at[0].set(Discard)
+	ahead := make(map[int]facts, 64) // of ops that are jumped to
+	now := facts{reached: true}
+	now.set(Discard)
 	for i := range p.Ops {
 		op := &p.Ops[i]
-		if !at[i].reached {
+		if f, ok := ahead[i]; ok {
+			now.meet(&f)
+		}
+		if !now.reached {
 			return fmt.Errorf("program: op %d (%s) is never reached", i, p.Texts[op.Note])
 		}
-		if err := p.verifyArgs(op, &at[i]); err != nil {
+		if err := p.verifyArgs(op, &now); err != nil {
 			return fmt.Errorf("program: op %d (%s): %w", i, p.Texts[op.Note], err)
 		}
-		failed, done := at[i], at[i]
-		failed.written[op.Dst/64] &^= 1 << (op.Dst % 64)
-		failed.set(Discard)
-		done.set(op.Dst)
-		for _, a := range op.Args {
-			for s := range a.Len {
-				if a.Kind == SlotAddr && a.Out {
-					done.set(Slot(a.Val) + Slot(s))
-				}
-			}
-		}
-		done.sealed = done.sealed || p.closesOnExec(op)
+		var next facts // of the op behind this one
 		if !op.never() {
-			if err := join(at, i, op.Skip, done); err != nil {
+			done := now
+			p.succeed(op, &done)
+			if err := p.join(ahead, i, op.Skip, &done); err != nil {
 				return err
+			}
+			if op.Skip == 0 {
+				next.meet(&done)
 			}
 		}
 		for _, t := range op.Tolerate {
 			if t.Errno == 0 {
 				continue
 			}
-			if err := join(at, i, t.Skip, failed); err != nil {
+			failed := now
+			failed.written[op.Dst/64] &^= 1 << (op.Dst % 64)
+			failed.set(Discard)
+			if err := p.join(ahead, i, t.Skip, &failed); err != nil {
 				return err
 			}
+			if t.Skip == 0 {
+				next.meet(&failed)
+			}
 		}
+		now = next
 	}
 	return nil
 }
 
-func join(at []facts, i int, skip uint16, f facts) error {
+// succeed adds what is known after the success of an op.
+func (p *Program) succeed(op *Op, f *facts) {
+	f.set(op.Dst)
+	for _, a := range op.Args {
+		if a.Kind != SlotAddr || !a.Out {
+			continue
+		}
+		for s := range a.Len {
+			f.set(Slot(a.Val) + Slot(s))
+		}
+	}
+	f.sealed = f.sealed || p.closesOnExec(op)
+}
+
+// join notes what is known where op i goes on, unless that is the next one.
+func (p *Program) join(ahead map[int]facts, i int, skip uint16, f *facts) error {
 	to := i + 1 + int(skip)
-	if to >= len(at) {
+	if to >= len(p.Ops) {
 		return fmt.Errorf("program: op %d goes on at %d, behind the last op", i, to)
 	}
-	at[to].meet(f)
+	if skip > 0 {
+		g := ahead[to]
+		g.meet(f)
+		ahead[to] = g
+	}
 	return nil
 }
 
