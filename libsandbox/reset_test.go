@@ -899,6 +899,32 @@ func TestSnapshotCannotTakeBack(t *testing.T) {
 	l.gone()
 }
 
+// TestSnapshotAboveItself: whatever names the layer that the container is on, no snapshot
+// gives that one up.
+func TestSnapshotAboveItself(t *testing.T) {
+	store := &Store{root: t.TempDir()}
+	l := runLayered(t, store, "n", sleeping(t, nil), nil)
+	l.sh("echo mine > /made")
+	above := filepath.Join(store.root, "n", aboveFile)
+	if err := os.WriteFile(above, []byte(l.rec.current()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Snapshot(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(above); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s: %v", aboveFile, err)
+	}
+	l.noTrash()
+	if err := l.Reset(t.Context(), &ResetOptions{To: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.sh("cat /made"); got != "mine" {
+		t.Errorf("%q", got)
+	}
+	l.gone()
+}
+
 // TestLoadFails: a record that could not be read is not taken for the one that is stored.
 func TestLoadFails(t *testing.T) {
 	store := &Store{root: t.TempDir()}

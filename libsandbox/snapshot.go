@@ -173,7 +173,7 @@ func (k *keeping) prepare() (err error) {
 	if k.layer.Meta().Committed {
 		return errInterrupted()
 	}
-	if above := k.entry.above(); above != "" { // of one that was killed
+	if above := k.entry.above(); above != "" && above != rec.current() { // of one that was killed
 		if l, err := r.root.Load(above); err == nil {
 			if err := l.Discard(); err != nil {
 				return err
@@ -303,7 +303,6 @@ func (k *keeping) byReference(ctx context.Context, processes bool) error {
 		return takenBack(err, k.forget())
 	}
 	_ = unix.Unlink(k.entry.join(nextFile))
-	_ = unix.Unlink(k.entry.join(aboveFile))
 	sb := k.r.made
 	sb.mu.Lock()
 	sb.read, sb.rec, sb.conf, sb.on = k.r.now.read, k.r.now.rec, k.r.spec, k.r.next
@@ -370,6 +369,7 @@ func (k *keeping) commit(ctx context.Context, tree *mountTree) (err error) {
 	if err := replaceFile(k.entry.join(nextFile), []byte(k.r.next.Key())); err != nil {
 		return err
 	}
+	_ = unix.Unlink(k.entry.join(aboveFile)) // before the container depends on it
 	if err := k.layer.Commit(); err != nil {
 		_ = unix.Unlink(k.entry.join(nextFile))
 		return err
