@@ -46,7 +46,7 @@ func mainStatus(m *testing.M) (code int) {
 		return fail(err)
 	}
 	defer func() {
-		_ = unix.Unmount(filepath.Join(dir, privateDir), unix.MNT_DETACH) // EINVAL: isolate has not come so far
+		detachBelow(dir)
 		if err := os.RemoveAll(dir); err != nil {
 			code = fail(err)
 		}
@@ -104,13 +104,20 @@ func prepare(dir string) error {
 	return writeImage(env.image)
 }
 
-// privateDir is where isolate has a tmpfs.
-const privateDir = "private"
+// detachBelow detaches what is mounted below dir in this mount namespace: isolate's tmpfs,
+// and Docker's network namespace for the host, which may outlive its daemon.
+func detachBelow(dir string) {
+	for _, p := range mountPoints() {
+		if strings.HasPrefix(p, dir+"/") {
+			_ = unix.Unmount(p, unix.MNT_DETACH) // EINVAL: it was on one that is gone
+		}
+	}
+}
 
 // isolate gives this process's mount namespace private copies of the places where
 // managers keep what no flag moves, and its network namespace a loopback device.
 func isolate(dir string) error {
-	layers := filepath.Join(dir, privateDir)
+	layers := filepath.Join(dir, "private")
 	if err := os.Mkdir(layers, 0o700); err != nil {
 		return err
 	}
