@@ -234,14 +234,11 @@ func (r *resetting) runIn(ctx context.Context, p *program.Program, root *os.File
 	if err != nil {
 		return err
 	}
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	files, err := openFiles(&r.fds, nil, nil, nil, nil)
 	if err != nil {
 		return err
 	}
-	defer null.Close()
-	o := &engine.Options{
-		Name: "adl-reset", Files: []uintptr{null.Fd(), null.Fd(), null.Fd()}, CgroupFD: -1, Named: named,
-	}
+	o := &engine.Options{Name: "adl-reset", Files: files, CgroupFD: -1, Named: named}
 	var child *engine.Child
 	err = kernel.WithPidNamespace(r.pidfd, func() (err error) {
 		child, err = engine.Start(p, o)

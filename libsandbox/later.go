@@ -24,14 +24,11 @@ func execLater(args []string, held []*os.File, latest time.Duration) error {
 		return os.NewSyscallError("open /proc/self/exe", err)
 	}
 	defer unix.Close(exe)
-	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	var fds descriptors
+	defer fds.close()
+	files, err := openFiles(&fds, nil, nil, nil, held)
 	if err != nil {
-		return os.NewSyscallError("open "+os.DevNull, err)
-	}
-	defer unix.Close(null)
-	files := []uintptr{uintptr(null), uintptr(null), uintptr(null)}
-	for _, f := range held {
-		files = append(files, f.Fd())
+		return err
 	}
 	child, err := engine.Start(p, &engine.Options{Name: args[0], Files: files, CgroupFD: -1, Named: map[string]int{compile.FileExecutable: exe}})
 	if err != nil {

@@ -127,7 +127,7 @@ func (r *resetting) prepare() (err error) {
 	}
 	r.old = r.now.rec.current()
 	r.stale = append(r.entry.nextLayers(), r.old)
-	if above := r.entry.above(); above != "" {
+	if above := r.above(); above != "" {
 		r.stale = append(r.stale, above)
 	}
 	parents := r.now.rec.Layer.Parents
@@ -247,6 +247,15 @@ func (r *resetting) read() error {
 		return nil
 	}
 	return r.now.load(r.entry.path)
+}
+
+// above is the key of a layer that a snapshot has made and that was killed then; never of
+// the one that the container is on.
+func (r *resetting) above() string {
+	if key := r.entry.above(); key != r.old {
+		return key
+	}
+	return ""
 }
 
 // interrupted ends what a reset that was interrupted while there was no init has left: one

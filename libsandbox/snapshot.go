@@ -173,7 +173,8 @@ func (k *keeping) prepare() (err error) {
 	if k.layer.Meta().Committed {
 		return errInterrupted()
 	}
-	if above := k.entry.above(); above != "" && above != rec.current() { // of one that was killed
+	r.old = rec.current()
+	if above := r.above(); above != "" { // of one that was killed
 		if l, err := r.root.Load(above); err == nil {
 			if err := l.Discard(); err != nil {
 				return err
@@ -181,7 +182,6 @@ func (k *keeping) prepare() (err error) {
 			k.forgot = true
 		}
 	}
-	r.old = rec.current()
 	if r.spec, err = r.config(); err != nil {
 		return err
 	}

@@ -195,8 +195,20 @@ func same(lowers []Lower) error {
 // parents: those of l for a layer as l was at first, or l's key and its parents once
 // l is committed. l itself need not exist any more.
 func (l *Layer) Next(parents []string) (*Layer, error) {
-	n := l.sibling(slices.Clone(parents))
-	n.meta.Size = l.meta.Size
+	return l.next(slices.Clone(parents), false)
+}
+
+// Above makes the layer that is to stand on l once that is committed, so that it can be
+// mounted by then. Until Settle it keeps nobody from freeing l, and can only be discarded,
+// which l does not notice.
+func (l *Layer) Above() (*Layer, error) {
+	return l.next(append([]string{l.meta.Key}, l.meta.Parents...), true)
+}
+
+// next is Next or, where the layer is to be pending, Above.
+func (l *Layer) next(parents []string, pending bool) (*Layer, error) {
+	n := l.sibling(parents)
+	n.meta.Size, n.pending = l.meta.Size, pending
 	for _, key := range parents {
 		if err := checkKey(key); err != nil {
 			return nil, fmt.Errorf("parents: %w", err)
@@ -222,26 +234,6 @@ func (l *Layer) Next(parents []string) (*Layer, error) {
 			return nil, fmt.Errorf("parents: %w: layer %s stands on other lower directories", ErrInvalidName, top.Key)
 		}
 	}
-	return n.create(u.root, n.fill)
-}
-
-// Above makes the layer that is to stand on l once that is committed, so that it can be
-// mounted by then. Until Settle it keeps nobody from freeing l, and can only be discarded,
-// which l does not notice.
-func (l *Layer) Above() (*Layer, error) {
-	n := l.sibling(append([]string{l.meta.Key}, l.meta.Parents...))
-	n.meta.Size, n.pending = l.meta.Size, true
-	if err := n.checkDepth(len(l.meta.Lowers)); err != nil {
-		return nil, err
-	}
-	if err := same(l.meta.Lowers); err != nil {
-		return nil, err
-	}
-	u, err := l.root.use()
-	if err != nil {
-		return nil, err
-	}
-	defer u.close()
 	return n.create(u.root, n.fill)
 }
 

@@ -25,20 +25,20 @@ func RunAside(p *program.Program, named map[string]int) error {
 			return fmt.Errorf("engine: op %d (%s) is not for a thread", i, p.Texts[op.Note])
 		}
 	}
-	m := &runner{program: p, data: slices.Clone(p.Data)}
+	r := &runner{program: p, data: slices.Clone(p.Data)}
 	for _, name := range p.Files {
 		fd, ok := named[name]
 		if !ok {
 			return fmt.Errorf("engine: no descriptor %q", name)
 		}
-		m.files = append(m.files, fd)
+		r.files = append(r.files, fd)
 	}
-	for _, r := range p.Relocs {
-		binary.NativeEndian.PutUint64(m.data[r.At:], uint64(m.address(uint64(r.To))))
+	for _, rel := range p.Relocs {
+		binary.NativeEndian.PutUint64(r.data[rel.At:], uint64(r.address(uint64(rel.To))))
 	}
 	return kernel.Aside(func() error {
-		err := m.run()
-		for _, fd := range m.opened {
+		err := r.run()
+		for _, fd := range r.opened {
 			unix.Close(fd)
 		}
 		return err
@@ -55,19 +55,19 @@ type runner struct {
 	opened  []int
 }
 
-func (m *runner) address(data uint64) uintptr {
-	return uintptr(unsafe.Pointer(unsafe.SliceData(m.data))) + uintptr(data)
+func (r *runner) address(data uint64) uintptr {
+	return uintptr(unsafe.Pointer(unsafe.SliceData(r.data))) + uintptr(data)
 }
 
-func (m *runner) run() error {
-	defer runtime.KeepAlive(m)
-	for i := 0; i < len(m.program.Ops); i++ {
-		op := &m.program.Ops[i]
+func (r *runner) run() error {
+	defer runtime.KeepAlive(r)
+	for i := 0; i < len(r.program.Ops); i++ {
+		op := &r.program.Ops[i]
 		if op.Call == unix.SYS_EXIT_GROUP {
 			return nil
 		}
-		result, errno := m.do(op)
-		m.slots[op.Dst] = uint64(result)
+		result, errno := r.do(op)
+		r.slots[op.Dst] = uint64(result)
 		switch errno {
 		case 0:
 			i += int(op.Skip)
@@ -76,16 +76,16 @@ func (m *runner) run() error {
 		case unix.Errno(op.Tolerate[1].Errno):
 			i += int(op.Tolerate[1].Skip)
 		default:
-			return m.program.Explain(i, errno)
+			return r.program.Explain(i, errno)
 		}
 	}
 	return errors.New("engine: the program does not end")
 }
 
-func (m *runner) do(op *program.Op) (uintptr, unix.Errno) {
+func (r *runner) do(op *program.Op) (uintptr, unix.Errno) {
 	var a [6]uintptr
 	for n := range op.Args {
-		a[n] = m.argument(&op.Args[n])
+		a[n] = r.argument(&op.Args[n])
 	}
 	if op.Call == program.Test {
 		if a[0]&a[1] == a[2] {
@@ -93,20 +93,21 @@ func (m *runner) do(op *program.Op) (uintptr, unix.Errno) {
 		}
 		return -a[4], unix.Errno(a[4])
 	}
-	result, _, errno := unix.Syscall6(uintptr(op.Call), a[0], a[1], a[2], a[3], a[4], a[5])
+	var result uintptr
+	var errno unix.Errno
 	for range maxRetries {
+		result, _, errno = unix.Syscall6(uintptr(op.Call), a[0], a[1], a[2], a[3], a[4], a[5])
 		if (errno != unix.EAGAIN || op.Call != unix.SYS_OPENAT2) && (errno != unix.EINTR || op.Call == unix.SYS_CLOSE) {
 			break
 		}
-		result, _, errno = unix.Syscall6(uintptr(op.Call), a[0], a[1], a[2], a[3], a[4], a[5])
 	}
 	switch {
 	case errno != 0:
 		return -uintptr(errno), errno
 	case opens(op.Call):
-		m.opened = append(m.opened, int(result))
+		r.opened = append(r.opened, int(result))
 	case op.Call == unix.SYS_CLOSE:
-		m.opened = slices.DeleteFunc(m.opened, func(fd int) bool { return fd == int(a[0]) })
+		r.opened = slices.DeleteFunc(r.opened, func(fd int) bool { return fd == int(a[0]) })
 	}
 	return result, 0
 }
@@ -115,16 +116,16 @@ func (m *runner) do(op *program.Op) (uintptr, unix.Errno) {
 // sent signals.
 const maxRetries = 1 << 20
 
-func (m *runner) argument(a *program.Arg) uintptr {
+func (r *runner) argument(a *program.Arg) uintptr {
 	switch a.Kind {
 	case program.Data:
-		return m.address(a.Val)
+		return r.address(a.Val)
 	case program.SlotVal:
-		return uintptr(m.slots[a.Val])
+		return uintptr(r.slots[a.Val])
 	case program.SlotAddr:
-		return uintptr(unsafe.Pointer(&m.slots[a.Val]))
+		return uintptr(unsafe.Pointer(&r.slots[a.Val]))
 	case program.File:
-		return uintptr(m.files[a.Val])
+		return uintptr(r.files[a.Val])
 	}
 	return uintptr(a.Val)
 }
