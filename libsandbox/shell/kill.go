@@ -160,10 +160,20 @@ func signalAll(all []int, sig unix.Signal) {
 // unless the program died of SIGINT. So bash has a trap, which leaves the file that the
 // command is read from, or the function that it is in, and then comes again. A trapped
 // signal that is sent before a program is killed is dealt with before whatever follows.
+//
+// Other shells leave by SIGINT. But the ash of busybox does so by longjmp(3) out of the
+// handler, whatever it is at, and where that is the moment after it has locked its stdout,
+// which it does with each builtin, it waits for that lock for ever. So one that is busy with
+// builtins is sent the other signal, too, and its trap is an error, which the eval that the
+// command is an argument of stops. Not dash: it takes a trapped signal for the end of what it reads.
 const (
 	leave       = unix.Signal(64) // SIGRTMAX
 	leaveNumber = "64"
 	leaveAction = `{ case ${#BASH_SOURCE[@]} in 0) ;; 1) \return 0;; *) \return $(\kill -` + leaveNumber + ` $$)0; esac; } 2>/dev/null`
+	failAction  = `{ \: $((1/0)); } 2>/dev/null`
+	// failRounds is how often ash is given the chance to leave by its trap: where a command
+	// of its own stops the error, it needs SIGINT after all.
+	failRounds = 12
 )
 
 // interrupt does to the shell what ^C does, and kills what the command has started.
@@ -173,13 +183,32 @@ func (r *run) interrupt() {
 	s.shell.signal(unix.SIGCONT)
 	s.leaving = r.sourced && s.shell.catches(leave)
 	if !s.leaving || r.rounds%16 == 0 { // it would end what the trap does
-		s.shell.signal(unix.SIGINT)
+		r.interruptShell()
 	}
 	if s.leaving || r.c.Isolated || r.rounds%4 == 0 {
 		s.strike()
 		return
 	}
 	r.interruptAll()
+}
+
+// interruptShell has the shell itself leave the command.
+func (r *run) interruptShell() {
+	p := r.s.shell
+	switch {
+	case p.fed && p.intact("fd/1", inode(r.s.record)): // its stdout is its own again: it has left
+	case p.ash && r.rounds <= failRounds && p.busy() && p.catches(leave):
+		r.failed = true
+		p.signal(leave)
+	default:
+		p.signal(unix.SIGINT)
+	}
+}
+
+// busy says whether the shell waits for nothing, and for no child.
+func (p *process) busy() bool {
+	stat, _ := kernel.ReadAll("/proc/" + strconv.Itoa(p.Pid) + "/stat")
+	return bytes.Contains(stat, []byte(") R ")) && len(childrenOf(p.Pid)) == 0
 }
 
 // kill kills processes of a command. Just before that bash is told to leave it, once: one of

@@ -134,6 +134,23 @@ func TestNothingRunsOn(t *testing.T) {
 	})
 }
 
+// TestAshLeaves: ash is not sent SIGINT while it executes builtins, as it may not come back
+// from that. What it is sent instead is stopped by an eval of the command's own.
+func TestAshLeaves(t *testing.T) {
+	eachShell(t, func(t *testing.T, s *Session) {
+		s.want(t, "x=kept", "", 0)
+		want := ""
+		if s.shell.ash {
+			want = "left\n"
+		}
+		r := s.runCommand(t, &Command{Text: "command eval 'while :; do :; done'; echo left; while :; do :; done", Timeout: 30 * time.Millisecond})
+		if s.shell.ash != (s.args[0] == "busybox") || !r.TimedOut || r.Restarted || string(r.Stdout) != want || r.ExitStatus != 130 {
+			t.Errorf("%+v, %q", *r, r.Stdout)
+		}
+		s.want(t, "echo $x", "kept\n", 0)
+	})
+}
+
 func TestIdleTimeout(t *testing.T) {
 	eachShell(t, func(t *testing.T, s *Session) {
 		r := s.runCommand(t, &Command{Text: "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.05; done", IdleTimeout: 300 * time.Millisecond})
