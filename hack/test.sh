@@ -25,6 +25,8 @@ root)
 	fi
 	# shellcheck disable=SC2046
 	"$go" test -tags "$TAGS" -count=1 -p 1 $(select_packages "$root")
+	# The oldest kernel there may be, as far as a seccomp filter can make this one that.
+	ADL_OLD_KERNEL=5.10 "$go" test -tags "$TAGS" -count=1 -run '^Test(Verbs|Hooks|Process|Reset|Snapshot|Shell)_' ./tests/bundle
 	# The whole of it, with the other managers, is `make managers`.
 	"$go" -C tests/managers test -count=1 -short -run '^Test(Podman|Containerd)$' ./...
 	;;

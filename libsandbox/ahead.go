@@ -220,10 +220,10 @@ func followFill(child *engine.Child) error {
 		case err == io.EOF:
 			return errors.New("the program that makes the mounts ended before it was done")
 		case err != nil:
-			closeAll(rec.Files)
+			kernel.Close(rec.Files...)
 			return err
 		case rec.Barrier != compile.BarrierDone:
-			closeAll(rec.Files)
+			kernel.Close(rec.Files...)
 			return fmt.Errorf("the program that makes the mounts is at barrier %d", rec.Barrier)
 		}
 		done = true

@@ -15,7 +15,7 @@ import (
 // (mount option tmpcopyup) and closes both. Names are only ever opened relative to
 // descriptors and without following symlinks.
 func copyUp(files []int) error {
-	defer closeAll(files)
+	defer kernel.Close(files...)
 	if len(files) != 2 {
 		return fmt.Errorf("init sent %d descriptors", len(files))
 	}

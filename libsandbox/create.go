@@ -403,7 +403,7 @@ func (c *creation) follow(ctx context.Context) error {
 		case err == io.EOF:
 			return c.started(ctx)
 		case err != nil:
-			closeAll(r.Files)
+			kernel.Close(r.Files...)
 			return err
 		case r.Forked != 0:
 			reap(c.child.Pid)

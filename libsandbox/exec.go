@@ -393,7 +393,7 @@ func (x *execution) follow() error {
 		case err == io.EOF:
 			return errExecDied
 		case err != nil:
-			closeAll(r.Files)
+			kernel.Close(r.Files...)
 			return err
 		case r.Forked != 0:
 			reap(x.child.Pid)
@@ -404,7 +404,7 @@ func (x *execution) follow() error {
 			}
 			continue
 		case r.Barrier == compile.BarrierListener && x.filter != nil && x.filter.Listener != nil:
-			closeAll(r.Files)
+			kernel.Close(r.Files...)
 			if err := passListener(x.filter.Listener, x.child.Pid, r.Value, x.rec.hookState(specs.StateRunning, x.rec.Init.Pid)); err != nil {
 				return err
 			}
@@ -413,7 +413,7 @@ func (x *execution) follow() error {
 			}
 			continue
 		case r.Barrier != compile.BarrierConsole || x.console != nil || forked && x.program.Forks:
-			closeAll(r.Files)
+			kernel.Close(r.Files...)
 			return fmt.Errorf("exec: the process is at barrier %d with %d descriptors", r.Barrier, len(r.Files))
 		}
 		if x.console, err = passConsole(r.Files, x.o.ConsoleSocket); err != nil {

@@ -54,7 +54,7 @@ func gather(b *spec.Bundle, cg *cgroup.Cgroup) (*compile.Facts, error) {
 	return f, nil
 }
 
-// kernelFacts are those that follow from the kernel's version.
+// kernelFacts are those that follow from the kernel's version, or from what it answers.
 func kernelFacts() (*compile.Facts, error) {
 	major, minor, err := kernel.Version()
 	if err != nil {
@@ -65,7 +65,7 @@ func kernelFacts() (*compile.Facts, error) {
 		return nil, fmt.Errorf("kernel %d.%d is too old: adl-runtime needs 5.10", major, minor)
 	}
 	return &compile.Facts{
-		MountSetattr:   release >= 5<<16|12,
+		MountSetattr:   kernel.Has(unix.SYS_MOUNT_SETATTR),
 		LowerdirAppend: release >= 6<<16|8,
 		CloneDetached:  release >= 6<<16|15,
 		ProcOfOthers:   release >= 6<<16|17,

@@ -193,7 +193,7 @@ func (c *creation) console(files []int) (err error) {
 // socket. Without one the caller gets it.
 func passConsole(files []int, socket string) (*os.File, error) {
 	if len(files) != 1 {
-		closeAll(files)
+		kernel.Close(files...)
 		return nil, fmt.Errorf("process.terminal: init sent %d descriptors", len(files))
 	}
 	if socket == "" {
@@ -204,12 +204,6 @@ func passConsole(files []int, socket string) (*os.File, error) {
 		return nil, fmt.Errorf("process.terminal: console socket: %w", err)
 	}
 	return nil, nil
-}
-
-func closeAll(fds []int) {
-	for _, fd := range fds {
-		unix.Close(fd)
-	}
 }
 
 func (c *creation) sendPidfd() error {

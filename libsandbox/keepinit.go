@@ -268,7 +268,7 @@ func (r *resetting) followReroot(ctx context.Context) (done bool, err error) {
 		case err == io.EOF:
 			return false, errors.New("the program that makes the new root ended before it was done")
 		case err != nil:
-			closeAll(rec.Files)
+			kernel.Close(rec.Files...)
 			return false, err
 		case rec.Barrier == compile.BarrierDone:
 			done = true
@@ -284,7 +284,7 @@ func (r *resetting) followReroot(ctx context.Context) (done bool, err error) {
 				return false, c.explain(err)
 			}
 		default:
-			closeAll(rec.Files)
+			kernel.Close(rec.Files...)
 			return false, fmt.Errorf("the program that makes the new root is at barrier %d", rec.Barrier)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 
 // makeTarget makes a mount point that a dangling symlink of the image leads to.
 func (c *creation) makeTarget(r engine.Record) error {
-	defer closeAll(r.Files)
+	defer kernel.Close(r.Files...)
 	n := r.Barrier - compile.BarrierTarget
 	if n < 0 || n >= len(c.init.Targets) || len(r.Files) != 1 {
 		return fmt.Errorf("init is at barrier %d with %d descriptors", r.Barrier, len(r.Files))

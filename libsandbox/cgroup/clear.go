@@ -37,7 +37,7 @@ func (c *Cgroup) isolate(ctx context.Context, keep int) error {
 		if err == nil && n > 0 {
 			err = c.end(ctx, fds)
 		}
-		closeAll(fds)
+		kernel.Close(fds...)
 		if err != nil || n == 0 {
 			return err
 		}

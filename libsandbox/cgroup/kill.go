@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
 )
 
 // killTime bounds Kill where it has to look for the processes itself.
@@ -124,7 +126,7 @@ func (c *Cgroup) killEach() error {
 // there were.
 func (c *Cgroup) Signal(sig unix.Signal) (int, error) {
 	fds, n, err := c.pidfds(0)
-	defer closeAll(fds)
+	defer kernel.Close(fds...)
 	if err != nil || n == 0 {
 		return 0, err
 	}
@@ -162,12 +164,6 @@ func (c *Cgroup) pidfds(except int) (fds []int, n int, err error) {
 }
 
 func closeEach(fds map[int]int) {
-	for _, fd := range fds {
-		unix.Close(fd)
-	}
-}
-
-func closeAll(fds []int) {
 	for _, fd := range fds {
 		unix.Close(fd)
 	}

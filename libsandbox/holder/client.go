@@ -82,7 +82,7 @@ func (c *Client) answer(kind string) (fields, []int, error) {
 	default:
 		err = errPacket
 	}
-	closeAll(files)
+	kernel.Close(files...)
 	return nil, nil, err
 }
 
@@ -167,7 +167,7 @@ func (c *Client) Terminal(q *Request) (*os.File, error) {
 	if len(files) == 0 {
 		return nil, errPacket
 	}
-	closeAll(files[1:]) // nothing is written there
+	kernel.Close(files[1:]...) // nothing is written there
 	return os.NewFile(uintptr(files[0]), "terminal"), nil
 }
 
@@ -191,7 +191,7 @@ func (c *Client) Run(q *Request, stdout, stderr *os.File) (*shell.Result, error)
 	if err != nil {
 		return nil, err
 	}
-	defer closeAll(files)
+	defer kernel.Close(files...)
 	if len(files) != 2 {
 		return nil, errPacket
 	}

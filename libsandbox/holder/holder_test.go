@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"adl.run/adl-runtime/libsandbox/internal/kernel"
 	"adl.run/adl-runtime/libsandbox/shell"
 )
 
@@ -251,7 +252,7 @@ func TestLostClients(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				closeAll(files)
+				kernel.Close(files...)
 			}
 			if stage > 1 {
 				time.Sleep(time.Duration(stage) * 5 * time.Millisecond)

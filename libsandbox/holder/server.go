@@ -217,7 +217,7 @@ func (s *server) input(c *conn) (work func()) {
 	defer s.mu.Unlock()
 	switch {
 	case err != nil:
-		closeAll(files)
+		kernel.Close(files...)
 		_ = unix.EpollCtl(s.epoll, unix.EPOLL_CTL_DEL, c.fd, nil)
 		c.closed = true
 		c.cancel()
@@ -225,7 +225,7 @@ func (s *server) input(c *conn) (work func()) {
 			s.drop(c)
 		}
 	case !c.asked && s.ending:
-		closeAll(files)
+		kernel.Close(files...)
 		c.asked = true
 		_ = send(c.fd, fields{s.refusal()})
 	case !c.asked:
@@ -233,7 +233,7 @@ func (s *server) input(c *conn) (work func()) {
 		s.active++
 		return func() { s.answer(c, f, files) }
 	default:
-		closeAll(files)
+		kernel.Close(files...)
 		if c.read = true; !c.active {
 			c.done(true)
 		}

@@ -195,7 +195,7 @@ var errVersion = errors.New(`the holder is of another version: end it with "shel
 
 // parseRequest is the inverse of encode. files are the request's then, or are closed.
 func parseRequest(f fields, files []int) (*Request, error) {
-	defer func() { closeAll(files) }()
+	defer func() { kernel.Close(files...) }()
 	if f.take() != version {
 		return nil, errVersion
 	}
@@ -273,7 +273,7 @@ func receive(fd int, buf []byte) (fields, []int, error) {
 	}
 	files := kernel.Rights(oob[:oobn])
 	if n == 0 {
-		closeAll(files)
+		kernel.Close(files...)
 		return nil, nil, io.EOF
 	}
 	f, err := decode(buf[:n])
@@ -281,16 +281,10 @@ func receive(fd int, buf []byte) (fields, []int, error) {
 		err = errPacket
 	}
 	if err != nil {
-		closeAll(files)
+		kernel.Close(files...)
 		return nil, nil, err
 	}
 	return f, files, nil
-}
-
-func closeAll(fds []int) {
-	for _, fd := range fds {
-		unix.Close(fd)
-	}
 }
 
 // Result is shell.Result without the outputs, which the client has read.

@@ -103,7 +103,7 @@ func (g *ring) read(offset int64, p []byte) (n int, first int64) {
 
 // close closes the descriptor.
 func (g *ring) close() {
-	closeFD(g.fd)
+	kernel.Close(g.fd)
 	g.fd = -1
 }
 
@@ -237,8 +237,8 @@ func (j *Job) close() {
 
 // closeRecord is for a job whose end has been told.
 func (j *Job) closeRecord() {
-	closeFD(j.record)
-	closeFD(j.pidfd)
+	kernel.Close(j.record)
+	kernel.Close(j.pidfd)
 	j.record, j.pidfd = -1, -1
 	if j.run != nil {
 		j.run.release()

@@ -280,7 +280,7 @@ func (js *jobs) close() {
 		j.end(Status{ExitStatus: 128 + int(unix.SIGKILL), Signal: unix.SIGKILL})
 		j.close()
 	}
-	closeFD(js.epoll)
+	kernel.Close(js.epoll)
 }
 
 // Jobs returns the jobs that the session remembers, oldest first.

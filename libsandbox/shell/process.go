@@ -216,22 +216,16 @@ func (p *process) close() (ws unix.WaitStatus) {
 		}
 	}
 	if p.stdin != p.input {
-		closeFD(p.stdin)
+		kernel.Close(p.stdin)
 	}
 	for _, fd := range []int{p.input, p.prompt, p.pidfd, p.children, p.proc} {
-		closeFD(fd)
+		kernel.Close(fd)
 	}
 	return ws
 }
 
 // signal sends the shell a signal: by its pidfd, as others may have reaped it.
 func (p *process) signal(sig unix.Signal) { _ = unix.PidfdSendSignal(p.pidfd, sig, nil, 0) }
-
-func closeFD(fd int) {
-	if fd >= 0 {
-		unix.Close(fd)
-	}
-}
 
 // said is what the shell wrote to its stderr, as far as it fits into an error.
 func (p *process) said() string {

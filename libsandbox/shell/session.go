@@ -291,7 +291,7 @@ func (s *Session) Close() (err error) {
 		}
 		s.jobs.close()
 		for _, fd := range []int{s.out, s.err, s.record, s.exports.fd, s.epoll, s.epollAll, s.wake, s.scripts[0].fd, s.scripts[1].fd} {
-			closeFD(fd)
+			kernel.Close(fd)
 		}
 		if s.o.ShellDir != s.o.Dir {
 			err = s.o.ShellDir.Close()

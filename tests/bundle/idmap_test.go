@@ -40,6 +40,7 @@ const owners = "stat -c %u:%g /mapped/file /mapped/below/file"
 
 func TestMounts_IDMap(t *testing.T) {
 	t.Parallel()
+	h.Since(t, "5.12", "mount_setattr(2)")
 	h.NotFor(t, "crun", "crun 1.8 leaves out what is mounted below the source")
 	h.NotFor(t, "runc", "came with runc 1.2")
 	for _, c := range []struct {
@@ -67,6 +68,7 @@ func TestMounts_IDMap(t *testing.T) {
 // Two mounts with different maps, a file, and attributes along with them.
 func TestMounts_IDMapSeveral(t *testing.T) {
 	t.Parallel()
+	h.Since(t, "5.12", "mount_setattr(2)")
 	h.NotFor(t, "runc", "came with runc 1.2")
 	b := h.New(t, h.Sh("stat -c %u:%g /a/file /b/file /c; touch /b/x 2>/dev/null || echo read-only"))
 	dir := source(t, b)
@@ -80,6 +82,7 @@ func TestMounts_IDMapSeveral(t *testing.T) {
 // As Kubernetes has it for a pod with a user namespace: files look as on the host.
 func TestMounts_IDMapOfTheUserNamespace(t *testing.T) {
 	t.Parallel()
+	h.Since(t, "5.12", "mount_setattr(2)")
 	h.NotFor(t, "crun", "crun 1.8 leaves out what is mounted below the source")
 	h.NotFor(t, "runc", "came with runc 1.2")
 	for _, own := range []bool{false, true} {
@@ -103,6 +106,7 @@ func TestMounts_IDMapOfTheUserNamespace(t *testing.T) {
 
 func TestMounts_IDMapRefused(t *testing.T) {
 	t.Parallel()
+	h.Since(t, "5.12", "mount_setattr(2)")
 	h.OursOnly(t, "the wording is this project's")
 	maps := []specs.LinuxIDMapping{idMap(0, 1000, 100)}
 	for want, edit := range map[string]h.Mutate{

@@ -35,6 +35,7 @@ func inLayer(t *testing.T, b *h.Bundle, id, script string) string {
 
 func TestReset_UnderTheCommandLine(t *testing.T) {
 	t.Parallel()
+	h.Since(t, "5.12", "changing the root filesystem of a running container")
 	b := h.New(t, writable, h.Args("sleep", "1000"))
 	b.File("file", "first\n")
 	flags := layers(t, b)
@@ -98,6 +99,7 @@ func TestReset_UnderTheCommandLine(t *testing.T) {
 // output and its status.
 func TestReset_FollowedInTheForeground(t *testing.T) {
 	t.Parallel()
+	h.Since(t, "5.12", "changing the root filesystem of a running container")
 	b := h.New(t, writable, h.Sh("if [ -e /go ]; then exit 7; fi; echo begun; while [ ! -e /end ]; do sleep 0.01; done; exit 3"))
 	flags := layers(t, b)
 	id := b.NewID()
@@ -124,6 +126,7 @@ func TestReset_FollowedInTheForeground(t *testing.T) {
 // started again gets another, by the same socket.
 func TestReset_Terminal(t *testing.T) {
 	t.Parallel()
+	h.Since(t, "5.12", "changing the root filesystem of a running container")
 	b := h.New(t, writable, h.Terminal(24, 80), h.Sh("tty; test -c /dev/console && echo console; while read line; do tty; echo got:$line; done"))
 	flags := layers(t, b)
 	sock := b.ListenConsole()

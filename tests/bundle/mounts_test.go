@@ -105,6 +105,7 @@ func TestMounts_RbindTakesSubmounts(t *testing.T) {
 // "ro" is the mount's own attribute; "rro" also that of the mounts below it.
 func TestMounts_ReadonlyAndRecursiveReadonly(t *testing.T) {
 	t.Parallel()
+	h.Since(t, "5.12", "mount_setattr(2)")
 	h.NotFor(t, "crun", "crun 1.8.1 makes rbind,ro recursive")
 	for option, want := range map[string]string{"ro": "top refused\n", "rro": "top refused\nsub refused\n"} {
 		b := h.New(t, h.Sh("(: >/data/new) 2>/dev/null || echo top refused; (: >/data/sub/new) 2>/dev/null || echo sub refused"))
@@ -117,6 +118,7 @@ func TestMounts_ReadonlyAndRecursiveReadonly(t *testing.T) {
 
 func TestMounts_RecursiveAttributes(t *testing.T) {
 	t.Parallel()
+	h.Since(t, "5.12", "mount_setattr(2)")
 	h.NotFor(t, "crun", "crun 1.8.1 fails with EINVAL in mount_setattr")
 	for option, want := range map[string]string{"rnosuid": "nosuid", "rnodev": "nodev", "rnoexec": "noexec", "rnoatime": "noatime"} {
 		b := h.New(t)

@@ -236,6 +236,7 @@ func reaped(pid int) bool {
 // Sessions end one by one, with their holder, with a reset, and with the container.
 func TestShell_Ends(t *testing.T) {
 	t.Parallel()
+	h.Since(t, "5.12", "changing the root filesystem of a running container")
 	s := newShelled(t)
 	list := func() string {
 		t.Helper()
@@ -276,6 +277,7 @@ func TestShell_Ends(t *testing.T) {
 // An idle session keeps no snapshot from being taken by reference, and stays where it is.
 func TestShell_Snapshot(t *testing.T) {
 	t.Parallel()
+	h.Since(t, "5.12", "changing the root filesystem of a running container")
 	s := newShelled(t, h.Cwd("/"))
 	s.want(3, "", "", "mkdir /d; cd /dev; cd /d; A=1; (exit 3)")
 	var snap struct{ Method, Why string }
@@ -506,6 +508,7 @@ func TestShell_JSONAskedAhead(t *testing.T) {
 
 func TestShell_JSON(t *testing.T) {
 	t.Parallel()
+	h.Since(t, "5.12", "changing the root filesystem of a running container")
 	s := newShelled(t, h.Cwd("/"))
 	p := s.coprocess()
 	type fields = map[string]any

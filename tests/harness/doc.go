@@ -8,6 +8,7 @@
 // The environment it reads:
 //
 //	ADL_RUNTIME     the runtime to test; unset means build this repository's
+//	ADL_OLD_KERNEL  if not empty, it gets to know no more of the kernel than Linux 5.10 has
 //
 // and, for the tests, sets in [Main]: ADL_RUNTIME (absolute path), ADL_REFERENCE
 // (see [Reference]) and ADL_TEST_STORE (a folder with the static busybox that all

@@ -15,6 +15,7 @@ const (
 	envRuntime   = "ADL_RUNTIME"
 	envReference = "ADL_REFERENCE"
 	envStore     = "ADL_TEST_STORE"
+	envOldKernel = "ADL_OLD_KERNEL"
 )
 
 // busyboxPaths are the places where distributions install a static busybox.
@@ -73,6 +74,11 @@ func prepare(store string) error {
 	if err != nil {
 		return err
 	}
+	if os.Getenv(envOldKernel) != "" {
+		if path, err = wrapOld(store, path); err != nil {
+			return err
+		}
+	}
 	os.Setenv(envRuntime, path)
 	os.Setenv(envReference, reference)
 	return nil
@@ -116,13 +122,25 @@ func wrapCrun(store, path string) (string, error) {
 	return wrapper, os.WriteFile(wrapper, []byte(script), 0o755)
 }
 
+// wrapOld writes a script that executes the runtime by tests/oldkernel.
+func wrapOld(store, path string) (string, error) {
+	old, err := compile(store, "oldkernel", "adl.run/adl-runtime/tests/oldkernel")
+	if err != nil {
+		return "", err
+	}
+	wrapper := filepath.Join(store, "old")
+	return wrapper, os.WriteFile(wrapper, fmt.Appendf(nil, "#!/bin/sh\nexec %s %s \"$@\"\n", old, path), 0o755)
+}
+
 // build compiles the module's main package the way a release is built.
-func build(store string) (string, error) {
-	out := filepath.Join(store, "adl-runtime")
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", "urfave_cli_no_docs", "-o", out, "adl.run/adl-runtime")
+func build(store string) (string, error) { return compile(store, "adl-runtime", "adl.run/adl-runtime") }
+
+func compile(store, name, pkg string) (string, error) {
+	out := filepath.Join(store, name)
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "urfave_cli_no_docs", "-o", out, pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build adl.run/adl-runtime: %w\n%s", err, text)
+		return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, text)
 	}
 	return out, nil
 }
@@ -164,6 +182,15 @@ func NotFor(t testing.TB, reference, why string) {
 	t.Helper()
 	if Reference() == reference {
 		t.Skipf("not expected of %s: %s", reference, why)
+	}
+}
+
+// Since skips the test where the runtime has less than it needs: what came with a Linux
+// later than 5.10.
+func Since(t testing.TB, linux, what string) {
+	t.Helper()
+	if os.Getenv(envOldKernel) != "" {
+		t.Skipf("%s came with Linux %s", what, linux)
 	}
 }
 

@@ -52,7 +52,7 @@ func NewHook(spec *specs.Spec, hook *specs.Hook, note, dir string, facts *Facts)
 	if len(args) == 0 {
 		args = []string{hook.Path}
 	}
-	c.Emit(unix.SYS_CLOSE_RANGE, program.Num(3), program.Num(^uint32(0)), program.Num(unix.CLOSE_RANGE_CLOEXEC))
+	seal(c.Builder, 1)
 	if facts != nil && facts.Seccomp != nil {
 		c.loadFilter(program.Discard, facts.Seccomp.Flags&^(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV))
 	}

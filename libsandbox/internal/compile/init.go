@@ -208,6 +208,7 @@ type compiler struct {
 	held                 int              // how many descriptors hold has numbered
 	scratch              int              // first of two fixed descriptor numbers
 	foreign              int              // the op of closeForeign
+	lasting              int              // how many of the Files are needed to the end: the first ones
 }
 
 // NewInit compiles a validated spec.
@@ -230,6 +231,12 @@ func newCompiler(spec *specs.Spec, facts *Facts, opts *Options) *compiler {
 
 func (c *compiler) compile() error {
 	c.begin("init")
+	if c.opts.Listen {
+		c.lastFile(FileListen)
+	}
+	if c.opts.Pause {
+		c.lastFile(FilePause)
+	}
 	c.oomScore()
 	if c.joinsMounts() {
 		c.joinCgroups() // what is joined need not show the cgroups' files
@@ -256,6 +263,12 @@ func (c *compiler) compile() error {
 	return c.process()
 }
 
+// lastFile numbers a File that is needed when the process is executed.
+func (c *compiler) lastFile(name string) {
+	c.File(name)
+	c.lasting++
+}
+
 // direct says whether the runtime has done all when it has made the cgroup.
 func (c *compiler) direct() bool {
 	return !c.opts.Listen && c.facts.joins() && len(c.out.Joins) == 0 && !c.forks() &&
@@ -269,6 +282,7 @@ func (c *compiler) begin(note string) {
 		c.Let(program.FaultFD, program.Num(0)) // the runtime sees the fault itself
 	} else {
 		c.Let(program.FaultFD, c.File(FileSync))
+		c.lasting = 1
 	}
 	for _, s := range []struct {
 		slot *program.Slot

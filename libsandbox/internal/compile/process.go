@@ -69,10 +69,8 @@ func (c *compiler) pause(p *specs.Process) {
 // lastSteps is what comes between the search for the executable and execve, with the
 // wait for the start.
 func (c *compiler) lastSteps(p *specs.Process) {
-	// CVE-2024-21626: nothing but stdio and what the caller asked for reaches the
-	// process.
 	c.Note("process")
-	c.Emit(unix.SYS_CLOSE_RANGE, program.Num(3+c.opts.ExtraFiles), program.Num(^uint32(0)), program.Num(unix.CLOSE_RANGE_CLOEXEC))
+	seal(c.Builder, c.lasting)
 	if at := c.opts.FileAt; at > 0 {
 		last := 3 + c.opts.ExtraFiles - 1
 		c.Emit(unix.SYS_DUP3, program.Num(last), program.Num(at), program.Num(0))
@@ -88,6 +86,16 @@ func (c *compiler) lastSteps(p *specs.Process) {
 	if !early {
 		c.filter()
 	}
+}
+
+// seal leaves no descriptor to the process but stdio and what the caller asked for
+// (CVE-2024-21626). The first Files are still needed, and so are closed by execve; all else
+// is closed now. CLOSE_RANGE_CLOEXEC would be one call, but it came with Linux 5.11.
+func seal(b *program.Builder, lasting int) {
+	for _, name := range b.Files[:lasting] {
+		b.Emit(unix.SYS_FCNTL, b.File(name), program.Num(unix.F_SETFD), program.Num(unix.FD_CLOEXEC))
+	}
+	b.Emit(unix.SYS_CLOSE_RANGE, program.Num(b.FirstFile+lasting), program.Num(^uint32(0)), program.Num(0))
 }
 
 // privileges becomes the process's user with the process's capabilities.

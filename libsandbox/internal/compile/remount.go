@@ -23,16 +23,20 @@ type mountFlag struct {
 // 5.12. mount(2) replaces all attributes, so those that the change leaves alone are
 // looked up, and there is one call for each combination of them.
 func (c *compiler) remount(m program.Slot, a attrs) {
-	path := c.String("/proc/self/fd/" + strconv.Itoa(c.scratch))
-	c.Emit(unix.SYS_DUP3, program.Val(m), program.Num(c.scratch), program.Num(unix.O_CLOEXEC))
+	r := remounting{path: c.String("/")}
+	if m != c.root { // which it is by now, and which may have no /proc
+		r.path = c.String("/proc/self/fd/" + strconv.Itoa(c.scratch))
+		c.Emit(unix.SYS_DUP3, program.Val(m), program.Num(c.scratch), program.Num(unix.O_CLOEXEC))
+	}
 	c.Emit(unix.SYS_FSTATFS, program.Val(m), program.Out(c.st, statfsSlots))
-	r := remounting{path: path}
 	flags, kept := a.remountFlags()
 	// mount(2) takes no flag about access times for keeping them all.
 	r.atime = a.clear&unix.MOUNT_ATTR__ATIME != 0 || (a.set|a.clear)&unix.MOUNT_ATTR_NODIRATIME != 0
 	c.remountKeeping(&r, kept, flags)
 	c.Bind(&r.done)
-	c.Emit(unix.SYS_CLOSE, program.Num(c.scratch))
+	if m != c.root {
+		c.Emit(unix.SYS_CLOSE, program.Num(c.scratch))
+	}
 }
 
 // remounting is what all calls of one change have in common.

@@ -54,7 +54,8 @@ func TestExecveEndsTheRecords(t *testing.T) {
 	}
 	defer r.Close()
 	b := begin()
-	b.Emit(unix.SYS_CLOSE_RANGE, program.Num(3), program.Num(uint64(0xffffffff)), program.Num(unix.CLOSE_RANGE_CLOEXEC))
+	b.Emit(unix.SYS_FCNTL, b.File(Sync), program.Num(unix.F_SETFD), program.Num(unix.FD_CLOEXEC))
+	b.Emit(unix.SYS_CLOSE_RANGE, program.Num(4), program.Num(^uint32(0)), program.Num(0))
 	b.Emit(unix.SYS_EXECVE, b.String("/bin/echo"), b.Strings([]string{"echo", "hello"}), b.Strings([]string{"A=b"}))
 	files := []uintptr{0, w.Fd(), 2}
 	if err := b.Verify(); err != nil {

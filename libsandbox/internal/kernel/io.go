@@ -60,3 +60,12 @@ func Sender(oob []byte) int {
 
 // Yield lets others that wait for this processor have it (sched_yield(2)).
 func Yield() { _, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
+
+// Close closes descriptors, but for those that are negative.
+func Close(fds ...int) {
+	for _, fd := range fds {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}

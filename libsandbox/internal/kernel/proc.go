@@ -141,6 +141,14 @@ func Bounding() (mask uint64, last int) {
 	return mask, 63
 }
 
+// Has says whether the kernel has a system call: without a descriptor, and with addresses
+// that are none, none of them does anything.
+func Has(call uintptr) bool {
+	const none = ^uintptr(0)
+	_, _, errno := unix.RawSyscall6(call, none, none, none, none, none, none)
+	return errno != unix.ENOSYS
+}
+
 // Version returns the kernel's version: 6, 18.
 func Version() (major, minor int, err error) {
 	var u unix.Utsname

@@ -12,27 +12,21 @@ import (
 // PrivateTmpfs makes a tmpfs of at most size bytes that is mounted nowhere, and returns
 // descriptors of its root directory: one by which it can be written to, and one of a
 // read-only mount. Programs, devices and set-user-id files do nothing on either. The
-// caller owns both. It takes Linux 5.12 (mount_setattr(2)).
+// caller owns both.
 func PrivateTmpfs(size int64) (rw, ro *os.File, err error) {
 	fd, err := newTmpfs(size)
 	if err != nil {
 		return nil, nil, err
 	}
-	clone, err := cloneMount(fd)
-	if err == unix.EINVAL { // before Linux 6.15, of what is not attached
-		both := [2]int{}
-		both, err = cloneAttached(fd)
+	clone, err := cloneReadonly(fd)
+	if err == unix.EINVAL || err == unix.ENOSYS { // before Linux 6.15, of what is not attached
+		mounts := [2]int{}
+		mounts, err = cloneAttached(fd)
 		unix.Close(fd)
-		fd, clone = both[0], both[1]
-	}
-	if err == nil {
-		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}
-		if err = unix.MountSetattr(clone, "", unix.AT_EMPTY_PATH, &attr); err != nil {
-			unix.Close(clone)
-		}
+		fd, clone = mounts[0], mounts[1]
 	}
 	if err != nil {
-		unix.Close(fd)
+		Close(fd)
 		return nil, nil, fmt.Errorf("private tmpfs: %w", err)
 	}
 	both, err := openRoots(fd, clone)
@@ -90,8 +84,22 @@ func cloneMount(fd int) (int, error) {
 	return unix.OpenTree(fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 }
 
+// cloneReadonly makes a read-only mount of what fd, the descriptor of a mount, shows.
+func cloneReadonly(fd int) (int, error) {
+	clone, err := cloneMount(fd)
+	if err != nil {
+		return -1, err
+	}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	if err := unix.MountSetattr(clone, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		unix.Close(clone)
+		return -1, err
+	}
+	return clone, nil
+}
+
 // cloneAttached clones the mount twice while it is attached in a mount namespace that
-// nobody else sees and that ends with its thread.
+// nobody else sees and that ends with its thread: as it is, and read-only.
 func cloneAttached(fd int) (both [2]int, err error) {
 	done := make(chan struct{})
 	both = [2]int{-1, -1}
@@ -106,19 +114,22 @@ func cloneAttached(fd int) (both [2]int, err error) {
 		if err == nil {
 			err = unix.MoveMount(fd, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH)
 		}
-		for i := range both {
-			if err == nil {
-				both[i], err = cloneMount(fd)
-			}
+		if err == nil {
+			both[0], err = cloneMount(fd)
+		}
+		if err == nil {
+			err = unix.Fchdir(fd)
+		}
+		if err == nil {
+			err = unix.Mount("", ".", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+		}
+		if err == nil {
+			both[1], err = cloneMount(fd)
 		}
 	}()
 	<-done
 	if err != nil {
-		for _, fd := range both {
-			if fd >= 0 {
-				unix.Close(fd)
-			}
-		}
+		Close(both[:]...)
 		both = [2]int{-1, -1}
 	}
 	return both, err

@@ -34,10 +34,6 @@ func TestPrivateTmpfsAttached(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	if err := unix.MountSetattr(both[1], "", unix.AT_EMPTY_PATH, &attr); err != nil {
-		t.Fatal(err)
-	}
 	files, err := openRoots(both[0], both[1])
 	if err != nil {
 		t.Fatal(err)

@@ -41,6 +41,8 @@ func (c Call) String() string {
 		return "fchown"
 	case unix.SYS_FCHOWNAT:
 		return "fchownat"
+	case unix.SYS_FCNTL:
+		return "fcntl"
 	case unix.SYS_FSCONFIG:
 		return "fsconfig"
 	case unix.SYS_FSMOUNT:

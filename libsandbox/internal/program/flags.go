@@ -62,8 +62,11 @@ func flagsOf(op *Op, k int) []flagName {
 		return prctlNames()
 	case unix.SYS_KEYCTL:
 		return []flagName{{unix.KEYCTL_JOIN_SESSION_KEYRING, "KEYCTL_JOIN_SESSION_KEYRING"}, {unix.KEYCTL_SETPERM, "KEYCTL_SETPERM"}}
-	case unix.SYS_CLOSE_RANGE:
-		return []flagName{{unix.CLOSE_RANGE_CLOEXEC, "CLOSE_RANGE_CLOEXEC"}}
+	case unix.SYS_FCNTL:
+		if k == 2 {
+			return []flagName{{unix.FD_CLOEXEC, "FD_CLOEXEC"}}
+		}
+		return []flagName{{unix.F_SETFD, "F_SETFD"}}
 	case unix.SYS_IOCTL:
 		return []flagName{{unix.SIOCSIFFLAGS, "SIOCSIFFLAGS"}, {unix.TIOCSPTLCK, "TIOCSPTLCK"}, {unix.TIOCGPTPEER, "TIOCGPTPEER"}, {unix.TIOCSWINSZ, "TIOCSWINSZ"}, {unix.TIOCSCTTY, "TIOCSCTTY"}}
 	case unix.SYS_SECCOMP:

@@ -169,12 +169,10 @@ func signature(c Call) shapes {
 		return shapes{text, vector, vector}
 	case unix.SYS_EXECVEAT:
 		return shapes{dirfd, text, vector, vector, flags}
-	case unix.SYS_SETNS, unix.SYS_DUP3:
+	case unix.SYS_SETNS, unix.SYS_DUP3, unix.SYS_FCNTL:
 		return shapes{plain, flags, flags}
 	case unix.SYS_UNSHARE, unix.SYS_CLONE:
 		return shapes{flags}
-	case unix.SYS_CLOSE_RANGE:
-		return shapes{plain, plain, flags}
 	case unix.SYS_IOCTL:
 		return shapes{plain, flags, words}
 	case unix.SYS_SECCOMP:

@@ -32,7 +32,8 @@ func TestListingSpells(t *testing.T) {
 		{b.Emit(unix.SYS_READ, b.File("sync"), Out(buf, 3), Num(1)), "read($sync, &%buf, 1)"},
 		{b.Emit(unix.SYS_WRITE, Val(buf+2), In(buf+1, 1), Num(8)), "write(%buf[2], &%buf[1], 8)"},
 		{b.Emit(unix.SYS_DUP3, Val(v), Num(7), Num(unix.O_CLOEXEC)), "dup3(%v, 7, CLOEXEC)"},
-		{b.Emit(unix.SYS_CLOSE_RANGE, Num(3), Num(^uint32(0)), Num(unix.CLOSE_RANGE_CLOEXEC)), "close_range(3, ~0, CLOSE_RANGE_CLOEXEC)"},
+		{b.Emit(unix.SYS_CLOSE_RANGE, Num(3), Num(^uint32(0)), Num(0)), "close_range(3, ~0)"},
+		{b.Emit(unix.SYS_FCNTL, Num(3), Num(unix.F_SETFD), Num(unix.FD_CLOEXEC)), "fcntl(3, F_SETFD, FD_CLOEXEC)"},
 		{b.Emit(unix.SYS_CLOSE, Num(-1)), "close(-1)"},
 		{b.Emit(unix.SYS_IOCTL, Val(v), Num(unix.SIOCSIFFLAGS), b.Bytes([]byte("lo\x00"))), `ioctl(%v, SIOCSIFFLAGS, "lo\x00")`},
 		{b.Emit(unix.SYS_PRCTL, Num(unix.PR_SET_DUMPABLE), Num(0)), "prctl(PR_SET_DUMPABLE)"},
@@ -67,7 +68,7 @@ func TestListingJumpsAndNotes(t *testing.T) {
 	for i, want := range map[int]string{
 		opOpen:  `1 openat(AT_FDCWD, "/x", 0x0) = %v ? ENOENT->3 # start`,
 		opClose: `2 close(%v) ? EBADF->3 # start`,
-		5:       `5 setsid() ->7 # process.args`,
+		6:       `6 setsid() ->8 # process.args`,
 	} {
 		if strings.Join(strings.Fields(got[i]), " ") != want {
 			t.Errorf("line %d is\n%s\nwant\n%s", i, got[i], want)

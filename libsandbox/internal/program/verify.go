@@ -42,7 +42,8 @@ func (p *Program) Verify() error {
 // facts is what is known on every path that reaches an op.
 type facts struct {
 	reached bool
-	sealed  bool // close_range has marked every descriptor close-on-exec
+	sealed  bool   // no descriptor from FirstFile on is left open by execve
+	marked  uint64 // so many Files are close-on-exec, the first ones
 	written [MaxSlots / 64]uint64
 }
 
@@ -57,7 +58,7 @@ func (f *facts) meet(g *facts) {
 		}
 		return
 	}
-	f.sealed = f.sealed && g.sealed
+	f.sealed, f.marked = f.sealed && g.sealed, min(f.marked, g.marked)
 	for i := range f.written {
 		f.written[i] &= g.written[i]
 	}
@@ -121,7 +122,7 @@ func (p *Program) succeed(op *Op, f *facts) {
 			f.set(Slot(a.Val) + Slot(s))
 		}
 	}
-	f.sealed = f.sealed || p.closesOnExec(op)
+	p.closes(op, f)
 }
 
 // join notes what is known where op i goes on, unless that is the next one.
@@ -149,13 +150,17 @@ func (op *Op) never() bool {
 	return false
 }
 
-// closesOnExec reports that op marks every descriptor from FirstFile on, where the
-// inherited ones and those that the program opens are.
-func (p *Program) closesOnExec(op *Op) bool {
-	first, last, flags := op.Args[0], op.Args[1], op.Args[2]
-	return op.Call == unix.SYS_CLOSE_RANGE &&
-		first.Kind == Imm && first.Val <= uint64(p.FirstFile) &&
-		last == Num(^uint32(0)) && flags == Num(unix.CLOSE_RANGE_CLOEXEC)
+// closes notes what op does to the descriptors that execve would leave open: from FirstFile
+// on, where the inherited ones and those that the program opens are, each is either marked
+// or closed.
+func (p *Program) closes(op *Op, f *facts) {
+	fd := op.Args[0]
+	switch {
+	case op.Call == unix.SYS_FCNTL && fd == (Arg{Kind: File, Val: f.marked}) && op.Args[1] == Num(unix.F_SETFD) && op.Args[2] == Num(unix.FD_CLOEXEC):
+		f.marked++
+	case op.Call == unix.SYS_CLOSE_RANGE && fd.Kind == Imm && fd.Val <= uint64(p.FirstFile)+f.marked && op.Args[1] == Num(^uint32(0)) && op.Args[2] == Num(0):
+		f.sealed = true
+	}
 }
 
 func (p *Program) verifyArgs(op *Op, f *facts) error {
@@ -166,7 +171,7 @@ func (p *Program) verifyArgs(op *Op, f *facts) error {
 		return fmt.Errorf("the result %d would be an error", int64(result.Val))
 	}
 	if (op.Call == unix.SYS_EXECVE || op.Call == unix.SYS_EXECVEAT) && !f.sealed {
-		return errors.New("execve with descriptors that are not close-on-exec")
+		return errors.New("execve with descriptors that are left open")
 	}
 	for n := range op.Args {
 		if err := p.verifyArg(&op.Args[n], f); err != nil {

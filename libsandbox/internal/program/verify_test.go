@@ -18,7 +18,8 @@ func whole() *Builder {
 	b.OnError(b.EmitTo(v, unix.SYS_OPENAT, Num(unix.AT_FDCWD), b.String("/x"), Num(0)), unix.ENOENT, &end)
 	b.Emit(unix.SYS_CLOSE, Val(v))
 	b.Bind(&end)
-	b.Emit(unix.SYS_CLOSE_RANGE, Num(3), Num(^uint32(0)), Num(unix.CLOSE_RANGE_CLOEXEC))
+	b.Emit(unix.SYS_FCNTL, b.File("sync"), Num(unix.F_SETFD), Num(unix.FD_CLOEXEC))
+	b.Emit(unix.SYS_CLOSE_RANGE, Num(4), Num(^uint32(0)), Num(0))
 	b.Note("process.args")
 	b.Emit(unix.SYS_EXECVE, b.String("/x"), b.Strings([]string{"x"}), b.Strings(nil))
 	return b
@@ -29,6 +30,7 @@ const (
 	opBegin = iota
 	opOpen
 	opClose
+	opMark
 	opSeal
 	opExec
 )
@@ -81,16 +83,16 @@ func TestVerifyRefuses(t *testing.T) {
 		{"a relocation to behind the data", func(b *Builder) { b.Relocs[0].To = uint32(len(b.Data)) }, "program: relocation 8 -> 32 lies outside the data"},
 		{"an unknown note", func(b *Builder) { b.Ops[opClose].Note = 9 }, "program: op 2 has texts 9 and 0 of 3"},
 		{"an unknown fault", func(b *Builder) { b.Ops[opClose].Fault = 3 }, "program: op 2 has texts 1 and 3 of 3"},
-		{"an op behind execve", func(b *Builder) { b.Emit(unix.SYS_CLOSE, Num(3)) }, "program: op 5 (process.args) is never reached"},
+		{"an op behind execve", func(b *Builder) { b.Emit(unix.SYS_CLOSE, Num(3)) }, "program: op 6 (process.args) is never reached"},
 		{"an op behind fail", func(b *Builder) {
 			b.Ops[opClose] = Op{Call: Test, Note: 1, Args: [6]Arg{{}, {}, Num(1), {}, Num(int(unix.EPERM))}}
 			b.Ops[opOpen].Tolerate[0] = Tolerance{}
 		}, "program: op 3 (start) is never reached"},
-		{"success that runs off the end", func(b *Builder) { b.Ops = b.Ops[:opExec] }, "program: op 3 goes on at 4, behind the last op"},
-		{"success that jumps off the end", func(b *Builder) { b.Ops[opSeal].Skip = 1 }, "program: op 3 goes on at 5, behind the last op"},
-		{"an error that jumps off the end", func(b *Builder) { b.Ops[opOpen].Tolerate[0].Skip = 3 }, "program: op 1 goes on at 5, behind the last op"},
+		{"success that runs off the end", func(b *Builder) { b.Ops = b.Ops[:opExec] }, "program: op 4 goes on at 5, behind the last op"},
+		{"success that jumps off the end", func(b *Builder) { b.Ops[opSeal].Skip = 1 }, "program: op 4 goes on at 6, behind the last op"},
+		{"an error that jumps off the end", func(b *Builder) { b.Ops[opOpen].Tolerate[0].Skip = 4 }, "program: op 1 goes on at 6, behind the last op"},
 		{"the second error does", func(b *Builder) { b.Ops[opOpen].Tolerate[1] = Tolerance{Errno(unix.EPERM), 65535} }, "program: op 1 goes on at 65537, behind the last op"},
-		{"a tolerated failure of execve at the end", func(b *Builder) { b.Tolerate(opExec, unix.ENOENT) }, "program: op 4 goes on at 5, behind the last op"},
+		{"a tolerated failure of execve at the end", func(b *Builder) { b.Tolerate(opExec, unix.ENOENT) }, "program: op 5 goes on at 6, behind the last op"},
 		{"a result in no slot", func(b *Builder) { b.Ops[opClose].Dst = 3 }, "program: op 2 (start): result slot 3 does not exist"},
 		{"a result that is an errno", func(b *Builder) { b.Ops[opClose] = Op{Call: Test, Note: 1, Args: [6]Arg{3: Num(unix.AT_FDCWD)}} }, "program: op 2 (start): the result -100 would be an error"},
 		{"a slot that nobody writes", func(b *Builder) { b.Slot("w"); b.Ops[opClose].Args[0] = Val(3) }, "program: op 2 (start): argument 0: slot 3 is read before it is written"},
@@ -174,18 +176,25 @@ func TestVerifyJumpOverADefinition(t *testing.T) {
 	}
 }
 
-// execve needs a close_range behind it on every path that covers all descriptors
-// (CVE-2024-21626).
+// Before an execve, on every path, some Files are marked and all descriptors behind them
+// closed (CVE-2024-21626).
 func TestVerifySealed(t *testing.T) {
-	const want = "program: op 4 (process.args): execve with descriptors that are not close-on-exec"
+	const want = "program: op 5 (process.args): execve with descriptors that are left open"
 	cases := map[string]func(*Builder){
 		"another call":              func(b *Builder) { b.Ops[opSeal] = Op{Call: unix.SYS_UMASK, Note: 1} },
-		"closing instead":           func(b *Builder) { b.Ops[opSeal].Args[2] = Num(0) },
-		"not the first descriptors": func(b *Builder) { b.Ops[opSeal].Args[0] = Num(4) },
+		"marking what is behind":    func(b *Builder) { b.Ops[opSeal].Args[2] = Num(unix.CLOSE_RANGE_CLOEXEC) },
+		"not the first descriptors": func(b *Builder) { b.Ops[opSeal].Args[0] = Num(5) },
+		"none marked":               func(b *Builder) { b.Ops[opMark] = Op{Call: unix.SYS_UMASK, Note: 1} },
+		"unmarked":                  func(b *Builder) { b.Ops[opMark].Args[2] = Num(0) },
+		"a flag of the file":        func(b *Builder) { b.Ops[opMark].Args[1] = Num(unix.F_SETFL) },
+		"the second one marked":     func(b *Builder) { b.File("more"); b.Ops[opMark].Args[0].Val = 1 },
+		"stdin marked":              func(b *Builder) { b.Ops[opMark].Args[0] = Num(0) },
+		"marking jumped over":       func(b *Builder) { b.Ops[opOpen].Tolerate[0].Skip = 2 },
 		"not the last":              func(b *Builder) { b.Ops[opSeal].Args[1] = Num(1000) },
 		"a number from a slot":      func(b *Builder) { b.Ops[opSeal].Args[0] = Val(Discard) },
-		"jumped over":               func(b *Builder) { b.Ops[opOpen].Tolerate[0].Skip = 2 },
+		"jumped over":               func(b *Builder) { b.Ops[opOpen].Tolerate[0].Skip = 3 },
 		"failed":                    func(b *Builder) { b.Tolerate(opSeal, unix.ENOSYS) },
+		"marking failed":            func(b *Builder) { b.Tolerate(opMark, unix.EBADF) },
 	}
 	for name, change := range cases {
 		b := whole()
@@ -280,7 +289,7 @@ func noisy(raw []byte) *Program {
 	for range n.byte() % 3 {
 		p.Relocs = append(p.Relocs, Reloc{uint32(n.number()), uint32(n.number())})
 	}
-	calls := [...]Call{Test, unix.SYS_READ, unix.SYS_EXECVE, unix.SYS_EXIT_GROUP, unix.SYS_CLOSE_RANGE}
+	calls := [...]Call{Test, unix.SYS_READ, unix.SYS_EXECVE, unix.SYS_EXIT_GROUP, unix.SYS_CLOSE_RANGE, unix.SYS_FCNTL}
 	for len(n) > 0 {
 		op := Op{Call: calls[int(n.byte())%len(calls)], Dst: Slot(n.number()), Skip: uint16(n.number()), Note: uint16(n.number()), Fault: uint16(n.number())}
 		for k := range op.Args {
