@@ -122,9 +122,9 @@ func wrapCrun(store, path string) (string, error) {
 	return wrapper, os.WriteFile(wrapper, []byte(script), 0o755)
 }
 
-// wrapOld writes a script that executes the runtime by tests/oldkernel.
+// wrapOld writes a script that executes the runtime by oldkernel.
 func wrapOld(store, path string) (string, error) {
-	old, err := compile(store, "oldkernel", "adl.run/adl-runtime/tests/oldkernel")
+	old, err := compile(store, "oldkernel", "adl.run/adl-runtime/libsandbox/internal/kernel/oldkernel")
 	if err != nil {
 		return "", err
 	}

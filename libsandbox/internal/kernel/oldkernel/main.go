@@ -7,6 +7,7 @@ package main
 
 import (
 	"fmt"
+	"log"
 	"os"
 	"os/exec"
 	"runtime"
@@ -43,11 +44,9 @@ func filter() []unix.SockFilter {
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: oldkernel COMMAND [ARGUMENT...]")
-		os.Exit(2)
+		log.Fatal("usage: oldkernel COMMAND [ARGUMENT...]")
 	}
-	fmt.Fprintln(os.Stderr, "oldkernel:", become(os.Args[1:]))
-	os.Exit(127)
+	log.Fatal("oldkernel: ", become(os.Args[1:]))
 }
 
 // become loads the filter and executes a command; it returns only an error.
