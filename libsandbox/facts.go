@@ -65,7 +65,7 @@ func kernelFacts() (*compile.Facts, error) {
 		return nil, fmt.Errorf("kernel %d.%d is too old: adl-runtime needs 5.10", major, minor)
 	}
 	return &compile.Facts{
-		MountSetattr:   kernel.Has(unix.SYS_MOUNT_SETATTR),
+		MountSetattr:   kernel.HasMountSetattr(),
 		LowerdirAppend: release >= 6<<16|8,
 		CloneDetached:  release >= 6<<16|15,
 		ProcOfOthers:   release >= 6<<16|17,

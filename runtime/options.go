@@ -83,7 +83,15 @@ func (a *app) createOptions(c *cli.Context, b *spec.Bundle, detach bool) (*libsa
 // closeOnExec keeps from hooks what this process's caller has left open. What a
 // container is to have is handed to it by number.
 func closeOnExec() {
-	unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) // Linux 5.11; without, as before
+	if unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) == nil { // since Linux 5.11
+		return
+	}
+	all, _ := os.ReadDir("/proc/self/fd")
+	for _, e := range all {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
 }
 
 // paths makes the paths that create, run and exec are given absolute.

@@ -306,7 +306,7 @@ func (r *run) finish(res *Result) {
 		res.Dir = s.cwd
 		return
 	}
-	if r.ending && (r.status == 0 || r.failed) { // leaveAction's, failAction's
+	if r.ending && r.status == 0 { // leaveAction's
 		r.status = 128 + int(unix.SIGINT)
 	}
 	s.last, res.ExitStatus = r.status, r.status

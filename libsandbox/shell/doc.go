@@ -70,8 +70,8 @@
 // The command's processes are those below the shell, but for those that were there before
 // (kill.go says how they are told apart). They are stopped, all of them, and killed. A bash
 // that reads the command from a file is sent SIGRTMAX just before, which it has a trap for
-// that leaves the file, and so is a busybox ash that executes nothing but builtins;
-// otherwise they and the shell are sent SIGINT first. So it goes on until there is a
+// that leaves the file; otherwise they and the shell are sent SIGINT first, but for a
+// busybox ash that is busy, which has a trap that does it. So it goes on until there is a
 // record; a shell that has none after a second is killed, and so is a dash or ash with a
 // trap of SIGINT, at once, as it would execute what follows. Then one more record is asked
 // for, so that nothing that was meant for this command meets the next.
@@ -84,8 +84,7 @@
 // its outputs, was forked during a later one and lost its parent is taken for one of that.
 // The trap of bash leaves one function or file at a time: where a timeout meets it in
 // several, one of a few hundred times something of the outer ones is executed. The list of
-// traps shows it. That of ash leaves an eval or a dot that is called through command, and
-// no more, until the next look. With set -e, a killed program ends the shell.
+// traps shows it. After that of ash, $LINENO stands still. With set -e, a killed program ends the shell.
 //
 // In bash, a RETURN trap sees the end of each command, and a DEBUG trap without functrace no
 // other command than that which set it.

@@ -163,17 +163,16 @@ func signalAll(all []int, sig unix.Signal) {
 //
 // Other shells leave by SIGINT. But the ash of busybox does so by longjmp(3) out of the
 // handler, whatever it is at, and where that is the moment after it has locked its stdout,
-// which it does with each builtin, it waits for that lock for ever. So one that is busy with
-// builtins is sent the other signal, too, and its trap is an error, which the eval that the
-// command is an argument of stops. Not dash: it takes a trapped signal for the end of what it reads.
+// which it does with each builtin, it waits for that lock for ever. So while it is busy, it
+// is only asked to send itself SIGINT, by the same trap. Not dash, which takes a trapped
+// signal for the end of what it reads.
 const (
 	leave       = unix.Signal(64) // SIGRTMAX
 	leaveNumber = "64"
 	leaveAction = `{ case ${#BASH_SOURCE[@]} in 0) ;; 1) \return 0;; *) \return $(\kill -` + leaveNumber + ` $$)0; esac; } 2>/dev/null`
-	failAction  = `{ \: $((1/0)); } 2>/dev/null`
-	// failRounds is how often ash is given the chance to leave by its trap: where a command
-	// of its own stops the error, it needs SIGINT after all.
-	failRounds = 12
+	selfAction  = `\kill -INT $$`
+	// selfRounds is for how many rounds ash is only asked.
+	selfRounds = 12
 )
 
 // interrupt does to the shell what ^C does, and kills what the command has started.
@@ -181,9 +180,14 @@ func (r *run) interrupt() {
 	s := r.s
 	r.rounds++
 	s.shell.signal(unix.SIGCONT)
+	if r.rounds <= selfRounds && s.shell.ash && s.shell.busy() {
+		// Not what it has started, too: it would go on with what that has printed so far.
+		s.shell.signal(leave)
+		return
+	}
 	s.leaving = r.sourced && s.shell.catches(leave)
-	if !s.leaving || r.rounds%16 == 0 { // it would end what the trap does
-		r.interruptShell()
+	if !s.leaving && !r.left() || r.rounds%16 == 0 { // it would end what the trap does
+		s.shell.signal(unix.SIGINT)
 	}
 	if s.leaving || r.c.Isolated || r.rounds%4 == 0 {
 		s.strike()
@@ -192,23 +196,17 @@ func (r *run) interrupt() {
 	r.interruptAll()
 }
 
-// interruptShell has the shell itself leave the command.
-func (r *run) interruptShell() {
-	p := r.s.shell
-	switch {
-	case p.fed && p.intact("fd/1", inode(r.s.record)): // its stdout is its own again: it has left
-	case p.ash && r.rounds <= failRounds && p.busy() && p.catches(leave):
-		r.failed = true
-		p.signal(leave)
-	default:
-		p.signal(unix.SIGINT)
-	}
+// left says whether a dash or ash has left the command, as its stdout is its own again. In
+// a subshell only that has another one.
+func (r *run) left() bool {
+	return r.s.shell.fed && !r.c.Isolated && r.s.shell.intact("fd/1", inode(r.s.record))
 }
 
-// busy says whether the shell waits for nothing, and for no child.
+// busy says whether the shell waits for nothing. What it has been replaced by (exec) is not
+// the shell.
 func (p *process) busy() bool {
 	stat, _ := kernel.ReadAll("/proc/" + strconv.Itoa(p.Pid) + "/stat")
-	return bytes.Contains(stat, []byte(") R ")) && len(childrenOf(p.Pid)) == 0
+	return bytes.Contains(stat, []byte(") R ")) && p.catches(leave) && holds(p.Pid, inode(p.input))
 }
 
 // kill kills processes of a command. Just before that bash is told to leave it, once: one of

@@ -34,7 +34,8 @@ type process struct {
 	// restoreEcho has the terminal, if there is one, as it is for commands.
 	restoreEcho func()
 	null        string // what stdin is without input
-	bash, ash   bool
+	bash        bool
+	ash         bool // and has the trap of initScript
 	// What commands may have set: a trap or the option xtrace; a trap of SIGINT, after
 	// which dash and ash go on.
 	traced, trapsInt bool
@@ -104,7 +105,8 @@ func (s *Session) startShell(ctx context.Context, restore bool) error {
 func (s *Session) initScript(restore bool) []byte {
 	t := text(nil).str(`\exec >`, within, recordName, "\nPS1= PS2=\n") // prompts that are expanded and written take time
 	t = t.str(`case ${BASH_VERSION-} in ?*) \set +o history; \unset HISTFILE; \trap `).quote(leaveAction)
-	t = t.str(" ", leaveNumber, `;; *) case `, isAsh, ` in ash) \trap `).quote(failAction).str(" ", leaveNumber, ";; esac; esac\n")
+	// The ash of busybox is what has a $RANDOM that is another one each time, and is no ksh.
+	t = t.str(" ", leaveNumber, `;; *) case ${KSH_VERSION-${RANDOM#${RANDOM:-x}}} in ?*) \trap `).quote(selfAction).str(" ", leaveNumber, ";; esac; esac\n")
 	if s.envValue != "" {
 		t = t.str(`\export ENV=`).quote(s.envValue).str("\n")
 	}
@@ -117,15 +119,12 @@ func (s *Session) initScript(restore bool) []byte {
 	return t.dump(s.seq)
 }
 
-// isAsh is ash in the ash of busybox, which has $RANDOM.
-const isAsh = `${KSH_VERSION-${RANDOM:+ash}}`
-
 // greeting is a line that has the shell say what it is, and whether it has /dev/null: a
 // program that asks whether its stdin is a file, such as rg, must see a device.
 func greeting(seq uint64) text {
 	t := text(nil).str(`\command \test -c /dev/null && `)
 	for _, null := range []string{"null", "file"} {
-		t = t.str("\\command \\echo \"\n").num(seq).str(` 0 `, null, ` ${BASH_VERSION:+bash} `, isAsh, `" >`, within, recordName)
+		t = t.str("\\command \\echo \"\n").num(seq).str(` 0 `, null, ` ${BASH_VERSION:+bash}" >`, within, recordName)
 		if null == "null" {
 			t = t.str(" || ")
 		}
@@ -271,7 +270,7 @@ func (s *Session) greet(ctx context.Context) error {
 	if p.bash = slices.Contains(r.words, "bash"); p.bash {
 		return nil
 	}
-	p.ash = slices.Contains(r.words, "ash")
+	p.ash = p.catches(leave)
 	return s.feed()
 }
 

@@ -53,7 +53,6 @@ type run struct {
 	footers int
 	asked   time.Time // the first footer
 	ending  bool      // what it started is being killed
-	failed  bool      // and the shell was sent what is an error in the command
 	giveUp  time.Time
 	rounds  int
 

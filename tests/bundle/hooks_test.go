@@ -185,6 +185,27 @@ func TestHooks_ArgsAndEnv(t *testing.T) {
 	}
 }
 
+// What the caller has left open is the container's where it says so, and never a hook's.
+func TestHooks_NoDescriptors(t *testing.T) {
+	t.Parallel()
+	h.NotFor(t, "runc", "runc 1.1 hands createContainer hooks the container's descriptors")
+	b := newHookBundle(t)
+	show := func(name string) specs.Hook {
+		return specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", "for f in /proc/self/fd/*; do readlink $f; done >" + b.dir + "/" + name + ".fds; true"}, Env: []string{"PATH=/usr/bin:/bin"}}
+	}
+	b.Set(h.HookSet(specs.Hooks{CreateRuntime: []specs.Hook{show("createRuntime")}, CreateContainer: []specs.Hook{show("createContainer")}, Poststart: []specs.Hook{show("poststart")}, Poststop: []specs.Hook{show("poststop")}}))
+	open, err := os.Open("/etc/passwd")
+	h.Must(t, err)
+	defer open.Close()
+	b.WriteSpec()
+	b.DoWith([]string{"run", "--preserve-fds", "2", "--bundle", b.Dir, b.NewID()}, h.ExtraFiles(open, open, open)).OK(t)
+	for _, name := range []string{"createRuntime", "createContainer", "poststart", "poststop"} {
+		if got := b.read(t, name+".fds"); got == "" || strings.Contains(got, "/etc/passwd") {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
 func TestHooks_RuntimeHooksRunInTheBundle(t *testing.T) {
 	t.Parallel()
 	h.NotFor(t, "crun", "crun runs hooks in its own working directory")

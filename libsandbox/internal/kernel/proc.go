@@ -141,12 +141,11 @@ func Bounding() (mask uint64, last int) {
 	return mask, 63
 }
 
-// Has says whether the kernel has a system call: without a descriptor, and with addresses
-// that are none, none of them does anything.
-func Has(call uintptr) bool {
-	const none = ^uintptr(0)
-	_, _, errno := unix.RawSyscall6(call, none, none, none, none, none, none)
-	return errno != unix.ENOSYS
+// HasMountSetattr says whether mount_setattr(2) can be used: it is newer than the kernel
+// (Linux 5.12), or a filter forbids it, where it does not say that these arguments are wrong.
+func HasMountSetattr() bool {
+	_, _, errno := unix.RawSyscall6(unix.SYS_MOUNT_SETATTR, ^uintptr(0), 0, 0, 0, 0, 0)
+	return errno == unix.EINVAL
 }
 
 // Version returns the kernel's version: 6, 18.

@@ -19,7 +19,7 @@ func PrivateTmpfs(size int64) (rw, ro *os.File, err error) {
 		return nil, nil, err
 	}
 	clone, err := cloneReadonly(fd)
-	if err == unix.EINVAL || err == unix.ENOSYS { // before Linux 6.15, of what is not attached
+	if err != nil { // before Linux 6.15, of what is not attached; see also HasMountSetattr
 		mounts := [2]int{}
 		mounts, err = cloneAttached(fd)
 		unix.Close(fd)

@@ -160,6 +160,8 @@ func (p *Program) closes(op *Op, f *facts) {
 		f.marked++
 	case op.Call == unix.SYS_CLOSE_RANGE && fd.Kind == Imm && fd.Val <= uint64(p.FirstFile)+f.marked && op.Args[1] == Num(^uint32(0)) && op.Args[2] == Num(0):
 		f.sealed = true
+	default:
+		f.marked = 0 // it could have undone that
 	}
 }
 

@@ -1,6 +1,7 @@
 package program
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -200,6 +201,22 @@ func TestVerifySealed(t *testing.T) {
 		b := whole()
 		change(b)
 		if err := b.Verify(); err == nil || err.Error() != want {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+// What is done between marking and closing may undo the mark.
+func TestVerifySealedAtOnce(t *testing.T) {
+	sync := Arg{Kind: File}
+	for name, op := range map[string]Op{
+		"marked the other way": {Call: unix.SYS_FCNTL, Args: [6]Arg{sync, Num(unix.F_SETFD), Num(0)}, Note: 1},
+		"another file there":   {Call: unix.SYS_DUP3, Args: [6]Arg{Num(0), sync, Num(0)}, Note: 1},
+		"closed":               {Call: unix.SYS_CLOSE, Args: [6]Arg{sync}, Note: 1},
+	} {
+		b := whole()
+		b.Ops = slices.Insert(b.Ops, opSeal, op)
+		if err := b.Verify(); err == nil || !strings.Contains(err.Error(), "descriptors that are left open") {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
