@@ -127,13 +127,14 @@ func (e *entry) listenShells() (*os.File, error) {
 }
 
 // HoldShells holds sessions of the container for the clients of DialShells, and returns when
-// the container has ended or a client says so. listener is what DialShells has handed out.
-func (sb *Sandbox) HoldShells(listener *os.File) error {
+// the container has ended, a client says so, or ctx ends, which kills what runs. listener is
+// what DialShells has handed out.
+func (sb *Sandbox) HoldShells(ctx context.Context, listener *os.File) error {
 	fd, err := unix.FcntlInt(listener.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
 		return fmt.Errorf("shells: %w", err)
 	}
-	return holder.Serve(&holder.Options{Listener: fd, New: sb.heldShell, Attach: sb.heldTerminal, Watch: sb.watchInit})
+	return holder.Serve(&holder.Options{Listener: fd, New: sb.heldShell, Attach: sb.heldTerminal, Watch: sb.watchInit, Done: ctx.Done()})
 }
 
 // heldShell makes a session.

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,8 +10,11 @@ import (
 	"io"
 	"math"
 	"os"
+	"os/signal"
 	goruntime "runtime"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -26,7 +30,7 @@ type coRequest struct {
 	ID          json.RawMessage `json:"id"`
 	Op          string          `json:"op"`
 	Session     string          `json:"session"`
-	Command     string          `json:"command"`
+	Command     *string         `json:"command"`
 	Stdin       *string         `json:"stdin"`
 	StdinBase64 []byte          `json:"stdin_base64"`
 	Timeout     float64         `json:"timeout"` // seconds
@@ -84,6 +88,7 @@ type coprocess struct {
 type coSession struct {
 	*shell.Session
 	last chan struct{}
+	used atomic.Bool // a command has begun
 }
 
 func (a *app) shellJSON(c *cli.Context) error {
@@ -96,25 +101,34 @@ func (a *app) shellJSON(c *cli.Context) error {
 	}
 	goruntime.GOMAXPROCS(goruntime.NumCPU()) // adl_entry has made it 1
 	keepOutputErrors()                       // or the end of whoever reads would leave the shells behind
-	ctx, cancel := context.WithCancel(c.Context)
-	defer cancel()
+	signalled, stop := signal.NotifyContext(c.Context, endSignals()...)
+	defer stop()
+	ctx, cancel := context.WithCancelCause(signalled)
+	defer cancel(nil)
 	p := &coprocess{
 		sandbox: sandbox, stdin: a.stdin, in: bufio.NewReaderSize(a.stdin, 64<<10), ctx: ctx, eof: make(chan error, 1), file: a.stdout,
 		sessions: map[string]*coSession{}, running: map[string]context.CancelFunc{},
 	}
 	go p.lead()
-	err = <-p.eof
 	go func() { // whoever has asked may be gone
 		awaitHangUp(a.stdout)
-		cancel()
+		cancel(fmt.Errorf("standard output: %w", unix.EPIPE))
 	}()
+	select {
+	case err = <-p.eof:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
 	p.work.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sessions {
 		err = errors.Join(err, s.Close())
 	}
-	return errors.Join(err, p.wrong)
+	if err == nil {
+		err = p.wrong
+	}
+	return err
 }
 
 // awaitHangUp returns when nobody can read f any more.
@@ -141,11 +155,8 @@ func (p *coprocess) lead() {
 			p.eof <- err
 			return
 		}
-		if len(line) == 0 {
-			continue
-		}
 		q := &coRequest{}
-		if err := json.Unmarshal(line, q); err != nil {
+		if err := q.decode(line); err != nil {
 			p.fail(q, fmt.Errorf("request: %w", err))
 			continue
 		}
@@ -170,6 +181,29 @@ func (p *coprocess) lead() {
 		}
 		p.linger()
 	}
+}
+
+// decode reads a request, which has no field that is none of it.
+func (q *coRequest) decode(line []byte) error {
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.DisallowUnknownFields()
+	err := d.Decode(q)
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &wrong) && wrong.Field == "":
+		return fmt.Errorf("must be an object, is: %s", wrong.Value)
+	case errors.As(err, &wrong):
+		return fmt.Errorf("%s: cannot be: %s", wrong.Field, wrong.Value)
+	case err == io.EOF:
+		return errors.New("empty")
+	case err == nil && len(bytes.TrimSpace(line[d.InputOffset():])) > 0:
+		return errors.New("something follows the object")
+	case err == nil && (q.Limit < 0 || q.JobLimit < 0):
+		return errors.New("limit, job_limit: must not be negative")
+	case err != nil:
+		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return nil
 }
 
 // linger waits awake for the next request: to be woken up takes as long as a quick command,
@@ -333,12 +367,19 @@ func seconds(field string, s float64) (time.Duration, error) {
 	if s < 0 || math.IsNaN(s) || s > math.MaxInt64/float64(time.Second) {
 		return 0, fmt.Errorf("%s %v: must be a number of seconds", field, s)
 	}
-	return time.Duration(s * float64(time.Second)), nil
+	d := time.Duration(s * float64(time.Second))
+	if s > 0 {
+		d = max(d, 1)
+	}
+	return d, nil
 }
 
 // shellCommand is the command of a request.
 func (q *coRequest) shellCommand() (*shell.Command, error) {
-	c := &shell.Command{Text: q.Command, Isolated: q.Isolated}
+	if q.Command == nil {
+		return nil, errors.New("command: missing")
+	}
+	c := &shell.Command{Text: *q.Command, Isolated: q.Isolated}
 	switch {
 	case q.Stdin != nil && q.StdinBase64 != nil:
 		return nil, errors.New("stdin, stdin_base64: one of them")
@@ -392,10 +433,26 @@ func (p *coprocess) command(q *coRequest, late func()) (work func(), err error) 
 			err = errCancelled
 		}
 		if err != nil {
+			p.forget(q, s)
 			p.fail(q, err)
+		} else {
+			s.used.Store(true)
 		}
 		next()
 	}, nil
+}
+
+// forget gives up a session whose shell could not be started.
+func (p *coprocess) forget(q *coRequest, s *coSession) {
+	p.mu.Lock()
+	void := !s.used.Load() && s.Pid() == 0 && p.sessions[q.Session] == s
+	if void {
+		delete(p.sessions, q.Session)
+	}
+	p.mu.Unlock()
+	if void {
+		_ = s.Close()
+	}
 }
 
 // runCommand is command when it is its turn.

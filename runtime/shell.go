@@ -351,5 +351,7 @@ func (a *app) holdShells(c *cli.Context) error {
 	saveMemory()
 	listener := os.NewFile(3, "listener")
 	defer listener.Close()
-	return sandbox.HoldShells(listener)
+	ctx, stop := signal.NotifyContext(c.Context, endSignals()...)
+	defer stop()
+	return sandbox.HoldShells(ctx, listener)
 }

@@ -24,6 +24,8 @@ type Options struct {
 	// Watch returns a pidfd of what the sessions are in, which the holder closes. It is
 	// called again when that has ended; an error ends the holder.
 	Watch func() (int, error)
+	// Done ends the holder, and what runs, when it is closed; nil never is.
+	Done <-chan struct{}
 }
 
 // maxSessions is how many sessions a holder keeps.
@@ -56,7 +58,8 @@ type server struct {
 type held struct {
 	*shell.Session
 	Settings
-	users int // commands that run or wait
+	users int  // commands that run or wait
+	used  bool // one of them has begun
 }
 
 // conn is a connection.
@@ -95,7 +98,13 @@ func Serve(o *Options) error {
 		return fmt.Errorf("holder: %w", err)
 	}
 	go s.lead()
-	<-s.ended
+	select {
+	case <-o.Done:
+		s.cancelAll()
+		s.end(false)
+		<-s.ended
+	case <-s.ended:
+	}
 	<-s.led // so that a request is either answered or still in its socket
 	s.close()
 	return nil
@@ -320,6 +329,16 @@ func (s *server) refuse() {
 	_ = unix.Shutdown(s.o.Listener, unix.SHUT_RDWR)
 }
 
+// cancelAll ends what all requests have begun.
+func (s *server) cancelAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuse()
+	for _, c := range s.conns {
+		c.cancel()
+	}
+}
+
 // end ends the holder when all requests are answered, or some time later.
 func (s *server) end(gone bool) {
 	s.mu.Lock()
@@ -401,11 +420,20 @@ func (s *server) session(ctx context.Context, q *Settings) (*held, error) {
 	return h, nil
 }
 
-// leave is the end of what session began.
-func (s *server) leave(h *held) {
+// leave is the end of what session began: a command, unless err says that there was none.
+// A session whose shell could not be started is none.
+func (s *server) leave(h *held, err error) {
 	s.mu.Lock()
 	h.users--
+	h.used = h.used || err == nil
+	void := !h.used && h.users == 0 && s.sessions[h.Name] == h
+	if void {
+		delete(s.sessions, h.Name)
+	}
 	s.mu.Unlock()
+	if void {
+		_ = h.Close()
+	}
 }
 
 // drain throws away what a client has not read.

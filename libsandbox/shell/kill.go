@@ -23,6 +23,9 @@ import (
 // maxRounds is how often processes are looked for that have been forked meanwhile.
 const maxRounds = 64
 
+// stopRounds is after how many of them what goes on is no common command.
+const stopRounds = 6
+
 // tick is the unit of a process's start time: USER_HZ is 100 on all of Go's ports.
 const tick = 10 * time.Millisecond
 
@@ -251,17 +254,16 @@ func (p *process) catches(sig unix.Signal) bool {
 
 // strike kills the command's processes, and says whether there were none.
 func (s *Session) strike() (none bool) {
-	if s.o.Freeze != nil {
-		if err := s.o.Freeze(true); err == nil {
-			defer func() { _ = s.o.Freeze(false) }()
-			all := below(s.victims())
-			s.kill(all)
-			return len(all) == 0
-		}
-	}
-	// Stopped first, or a fork bomb is always a child ahead.
+	// Stopped first, or a fork bomb is always a child ahead, and frozen where that is not
+	// enough: if this process were killed meanwhile, everything would stay so. With a
+	// terminal, the shell may have job control, and would go on without what was stopped.
 	var stopped []int
-	for range maxRounds {
+	for round := range maxRounds {
+		if s.o.Freeze != nil && (s.o.Terminal && round == 0 || round == stopRounds) && s.o.Freeze(true) == nil {
+			defer func() { _ = s.o.Freeze(false) }()
+			stopped = below(s.victims())
+			break
+		}
 		more := false
 		for _, pid := range below(s.victims()) {
 			if !slices.Contains(stopped, pid) {

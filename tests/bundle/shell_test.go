@@ -61,17 +61,25 @@ func (s *shelled) want(code int, stdout, stderr, command string, flags ...string
 // holder is the process that holds the container's sessions.
 func (s *shelled) holder() int {
 	s.t.Helper()
+	all := s.holders()
+	if len(all) == 0 {
+		s.t.Fatal("nobody holds the sessions")
+	}
+	return all[0]
+}
+
+func (s *shelled) holders() (all []int) {
+	s.t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	h.Must(s.t, err)
 	for _, f := range files {
 		if raw, err := os.ReadFile(f); err == nil && strings.HasSuffix(string(raw), "\x00--hold\x00"+s.id+"\x00") {
 			pid, err := strconv.Atoi(strings.Split(f, "/")[2])
 			h.Must(s.t, err)
-			return pid
+			all = append(all, pid)
 		}
 	}
-	s.t.Fatal("nobody holds the sessions")
-	return 0
+	return all
 }
 
 func TestShell(t *testing.T) {
@@ -535,7 +543,7 @@ func TestShell_JSON(t *testing.T) {
 	p.want(`{"command":"pwd; touch /made"}`, fields{"stdout": "/dev\n"})
 	p.want(`{"op":"reset","to":"one"}`, fields{"event": "done"})
 	p.want(`{"command":"pwd; test -e /made"}`, fields{"stdout": "/\n", "status": 1.0, "restarted": false})
-	for _, bad := range []string{`{`, `[]`, `{"op":"none"}`, `{"command":"a\u0000"}`, `{"timeout":-1}`, `{"op":"wait","job":9}`, `{"op":"close","session":"x"}`} {
+	for _, bad := range []string{`{`, `[]`, `{"op":"none"}`, `{"command":"a\u0000"}`, `{"command":"true","timeuot":1}`, `{}`, `null`, `5`, `{"command":5}`, `{"command":"true"} x`, ``, `{"command":"true","limit":-1}`, `{"timeout":-1}`, `{"op":"wait","job":9}`, `{"op":"close","session":"x"}`} {
 		p.want(bad, fields{"event": "error", "id": nil})
 	}
 	p.send(`{"id":"s","command":"printf '\\303'; sleep 0.1; printf '\\266\\303'; echo e >&2","stream":true}`)
@@ -572,17 +580,68 @@ func TestShell_JSON(t *testing.T) {
 	}
 }
 
+// Whoever ends a co-process or a holder ends what runs, and leaves nothing paused.
+func TestShell_Ended(t *testing.T) {
+	t.Parallel()
+	s := newShelled(t)
+	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP} {
+		p := s.coprocess()
+		p.want(`{"command":"echo begun; setsid sleep 777 & while :; do :; done","stream":true}`, map[string]any{"data": "begun\n"})
+		h.Must(t, p.cmd.Process.Signal(sig))
+		p.cmd.Finish()
+		s.none("sleep 777", "it goes on after "+sig.String())
+	}
+	for n := range 6 {
+		run := s.Command([]string{"--root", s.Root, "shell", "--timeout", "0.1", s.id, "sleep 777 & sleep 777"})
+		h.Eventually(t, "no holder", func() bool { return len(s.holders()) > 0 })
+		time.Sleep(time.Duration(70+10*n) * time.Millisecond)
+		for _, pid := range s.holders() { // or the command has ended, and the holder with it
+			h.Must(t, unix.Kill(pid, unix.SIGTERM))
+			h.Eventually(t, "the holder lives", func() bool { return reaped(pid) })
+		}
+		run.Finish()
+		s.none("sleep 777", "it goes on after its holder's end")
+		if got := stateOf(t, s.Bundle, s.id).Status; got != "running" {
+			t.Errorf("the container is %s", got)
+		}
+	}
+	s.want(0, "hello\n", "", "echo hello")
+}
+
+// none waits until no process of the container has this in its command line.
+func (s *shelled) none(command, why string) {
+	s.t.Helper()
+	h.Eventually(s.t, why, func() bool {
+		r := s.Do("exec", s.id, "sh", "-c", `for p in /proc/[0-9]*; do tr '\0' ' ' <$p/cmdline; echo; done 2>/dev/null`)
+		return r.Code == 0 && !strings.Contains("\n"+r.Stdout, "\n"+command)
+	})
+}
+
+// A session whose shell cannot be started is none.
+func TestShell_NotStarted(t *testing.T) {
+	t.Parallel()
+	s := newShelled(t)
+	if r := s.Do("shell", "--session", "q", "--shell", "/nope", s.id, "true"); r.Code != 125 || !strings.Contains(r.Stderr, "/nope") {
+		t.Errorf("%+v", r)
+	}
+	s.want(0, "works\n", "", "echo works", "--session", "q", "--shell", "/bin/sh")
+	p := s.coprocess()
+	p.want(`{"op":"open","session":"z","shell":["/nope"]}`, map[string]any{"event": "done"})
+	p.want(`{"session":"z","command":"true"}`, map[string]any{"event": "error"})
+	p.want(`{"session":"z","command":"echo works"}`, map[string]any{"stdout": "works\n"})
+}
+
 // Nothing goes on for somebody who has gone.
 func TestShell_JSONAbandoned(t *testing.T) {
 	t.Parallel()
 	s := newShelled(t)
 	p := s.coprocess()
 	p.want(`{"command":"echo hello"}`, map[string]any{"stdout": "hello\n"})
-	p.send(`{"command":"sleep 100"}`)
-	p.in.Close()
+	p.send(`{"command":"sleep 778"}`)
 	began := time.Now()
-	h.Must(t, p.reader.Close())
+	h.Must(t, p.reader.Close()) // its stdin is still open
 	p.cmd.Finish()
+	s.none("sleep 778", "it goes on")
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("it has gone on for %v", took)
 	}
