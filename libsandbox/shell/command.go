@@ -253,13 +253,17 @@ func (r *run) end(ctx context.Context) (*Result, error) {
 		if err := r.wait(ctx); err != nil {
 			return nil, err
 		}
-		if !r.died || r.lost || r.ending || res.Restarted || !r.unseen() {
+		if r.refused() {
+			r.recorded, r.words = false, nil
+		} else if !r.died || r.lost || r.ending || res.Restarted || !r.unseen() {
 			break
 		}
-		same := s.generation == s.o.generation()
-		s.bury(false)
-		res.Restarted = same
-		r.died, r.unread = false, false
+		if r.died {
+			same := s.generation == s.o.generation()
+			s.bury(false)
+			res.Restarted = same
+			r.died, r.unread = false, false
+		}
 		if err := r.send(ctx); err != nil {
 			return nil, err
 		}
@@ -268,6 +272,30 @@ func (r *run) end(ctx context.Context) (*Result, error) {
 	res.Restarted = res.Restarted || s.untold
 	s.untold = false
 	return res, nil
+}
+
+// refused says whether the shell has not executed the command, as it could not redirect it:
+// then it has said so, itself. Without /dev/null it can go on with another file. Otherwise,
+// with too few descriptors left or restricted (set -r), it is no use any more.
+func (r *run) refused() bool {
+	p := r.s.shell
+	if !r.recorded || r.died || r.status == 0 || r.ending || r.turned || p.traps {
+		return false
+	}
+	said := p.said()
+	names := []string{p.null, within + outName, within + errName, within + r.s.scripts[0].name, within + r.s.scripts[1].name, "0", "1", "2"}
+	i := slices.IndexFunc(names, func(name string) bool {
+		return strings.Contains(said, ": "+name+": ") || strings.Contains(said, "open "+name+": ") || strings.Contains(said, "create "+name+": ")
+	})
+	if i < 0 && !strings.Contains(said, "cannot duplicate fd") {
+		return false
+	}
+	r.turned, r.died = true, true
+	var st unix.Stat_t
+	if i == 0 && (unix.Fstatat(p.proc, "root/dev/null", &st, 0) != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR) {
+		p.null, r.died = within+nullName, false
+	}
+	return true
 }
 
 // unseen says whether a shell that has died never read the command. A footer is only

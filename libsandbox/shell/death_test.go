@@ -243,3 +243,18 @@ func TestParallel(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// TestClosedSaved: a command that closes one of the descriptors that the shell has saved
+// ends, if need be with the shell, and does not print for ever.
+func TestClosedSaved(t *testing.T) {
+	eachShell(t, func(t *testing.T, s *Session) {
+		for fd := 10; fd < 15; fd++ {
+			s.run(t, "cd /usr")
+			r := s.run(t, "exec "+strconv.Itoa(fd)+">&-; echo closed")
+			if len(r.Stdout) > 100 || len(r.Stderr)+int(r.DroppedStderr) > 64<<20 || r.Duration > 2*time.Second || r.Dir != "/usr" {
+				t.Errorf("%d: %d and %d bytes, %+v", fd, len(r.Stdout), len(r.Stderr), r.Duration)
+			}
+			s.want(t, "pwd", "/usr\n", 0)
+		}
+	})
+}

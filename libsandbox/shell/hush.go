@@ -21,6 +21,7 @@ func (r *run) lone() bool {
 // note remembers what a command may change for those that follow.
 func (p *process) note(text string) {
 	trap := strings.Contains(text, "trap")
+	p.traps = p.traps || trap
 	p.traced = p.traced || trap || strings.Contains(text, "set -")
 	if trap && !p.bash {
 		text = unquoted(text) // not that of a program, in sh -c '...'

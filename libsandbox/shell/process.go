@@ -36,9 +36,9 @@ type process struct {
 	null        string // what stdin is without input
 	bash        bool
 	ash         bool // and has the trap of initScript
-	// What commands may have set: a trap or the option xtrace; a trap of SIGINT, after
+	// What commands may have set: a trap or the option xtrace; a trap; one of SIGINT, after
 	// which dash and ash go on.
-	traced, trapsInt bool
+	traced, traps, trapsInt bool
 }
 
 // shellArgs are the arguments that make a shell interactive, and quiet.
@@ -226,14 +226,21 @@ func (p *process) close() (ws unix.WaitStatus) {
 // signal sends the shell a signal: by its pidfd, as others may have reaped it.
 func (p *process) signal(sig unix.Signal) { _ = unix.PidfdSendSignal(p.pidfd, sig, nil, 0) }
 
-// said is what the shell wrote to its stderr, as far as it fits into an error.
+// said is what the shell wrote to its stderr since the last call, or the end of that.
 func (p *process) said() string {
 	if p.prompt < 0 {
 		return ""
 	}
-	var buf [512]byte
-	n, _ := kernel.Read(p.prompt, buf[:])
-	return strings.TrimSpace(string(buf[:max(n, 0)]))
+	var all []byte
+	for range 1000 { // somebody else may write there without an end
+		var buf [512]byte
+		n, _ := kernel.Read(p.prompt, buf[:])
+		if n <= 0 {
+			break
+		}
+		all = append(all[max(0, len(all)-len(buf)):], buf[:n]...)
+	}
+	return strings.TrimSpace(string(all))
 }
 
 // greet has the shell run the first script, and learns what kind of shell it is.
@@ -263,6 +270,7 @@ func (s *Session) greet(ctx context.Context) error {
 			return err
 		}
 	}
+	p.said() // what it says when it begins
 	p.null = "/dev/null"
 	if !slices.Contains(r.words, "null") {
 		p.null = within + nullName
@@ -310,11 +318,19 @@ func (p *process) intact(fd string, want file) bool {
 	return err == nil && file{st.Dev, st.Ino} == want
 }
 
-// deaf says whether a command has closed what ash has saved of its stdin, and nothing is
-// running any more. Other shells end then; ash tries to get it back for ever. What the
-// shell has been replaced by (exec) has neither of the two open.
-func (p *process) deaf() bool {
-	return p.fed && len(childrenOf(p.Pid)) == 0 && holds(p.Pid, inode(p.input)) && !holds(p.Pid, inode(p.stdin))
+// deaf says whether a command has closed what ash has saved of its stdin, stdout or stderr,
+// and nothing is running any more. Other shells end then; ash tries to get it back for ever.
+// What the shell has been replaced by (exec) does not have its input open.
+func (p *process) deaf(record int) bool {
+	if !p.fed || len(childrenOf(p.Pid)) > 0 || !holds(p.Pid, inode(p.input)) {
+		return false
+	}
+	for _, fd := range []int{p.stdin, record, p.prompt} {
+		if fd >= 0 && !holds(p.Pid, inode(fd)) {
+			return true
+		}
+	}
+	return false
 }
 
 // directory is the shell's working directory, old where it is still that, so that most

@@ -104,3 +104,20 @@ func TestStartCancelled(t *testing.T) {
 		}
 	}
 }
+
+// TestRefused: a shell that cannot redirect commands any more is replaced, and its successor
+// gets the command.
+func TestRefused(t *testing.T) {
+	eachShell(t, func(t *testing.T, s *Session) {
+		for _, text := range []string{"ulimit -n 3", "set -r 2>/dev/null || ulimit -n 4"} {
+			s.run(t, "cd /usr; export A=kept")
+			s.run(t, text)
+			r := s.runCommand(t, &Command{Text: "ls /dev/fd/ >/dev/null; echo $A; pwd; echo end >&2; exit 5", Timeout: 5 * time.Second})
+			if string(r.Stdout) != "kept\n/usr\n" || string(r.Stderr) != "end\n" || r.ExitStatus != 5 || !r.Restarted {
+				t.Errorf("after %q: %+v, %q, %q", text, *r, r.Stdout, r.Stderr)
+			}
+		}
+		s.want(t, "echo /dev/null: no >&2; false", "", 1)
+		s.alive(t)
+	})
+}

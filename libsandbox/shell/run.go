@@ -63,6 +63,7 @@ type run struct {
 	pumping   chan struct{} // closed when the pump has opened stdin; nil without a pump
 	job       bool          // of Start
 	died      bool
+	turned    bool // refused, and then sent once more
 	unread    bool // the shell had died before the command was sent
 	lost      bool
 	timedOut  bool
@@ -270,7 +271,7 @@ func (r *run) lookAfter(now time.Time) {
 		}
 		r.interrupt()
 	}
-	if r.pause == lastLook && s.shell.deaf() {
+	if r.pause == lastLook && s.shell.deaf(s.record) {
 		r.abandon()
 		return
 	}

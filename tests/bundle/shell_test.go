@@ -617,6 +617,16 @@ func (s *shelled) none(command, why string) {
 	})
 }
 
+// A command is executed in a container that has lost /dev/null.
+func TestShell_WithoutNull(t *testing.T) {
+	t.Parallel()
+	s := newShelled(t)
+	p := s.coprocess()
+	p.want(`{"command":"x=kept; rm /dev/null"}`, map[string]any{"status": 0.0})
+	p.want(`{"command":"cat; echo $x; exec 2>&1; exit_status() { return 3; }; exit_status"}`, map[string]any{"stdout": "kept\n", "status": 3.0, "restarted": false})
+	s.want(3, "begun\n", "", "cat; echo begun; exit 3")
+}
+
 // A session whose shell cannot be started is none.
 func TestShell_NotStarted(t *testing.T) {
 	t.Parallel()
