@@ -57,7 +57,7 @@ func (sb *Sandbox) destroy(ctx context.Context, e *entry) error {
 		return err
 	}
 	sb.reapKilled()
-	if !sb.rec.OwnPid || cg.Halted() {
+	if !sb.rec.OwnPid || sb.rec.Init.Pid == 0 || cg.Halted() {
 		if err := cg.Kill(); err != nil { // what init has left behind, or an exec that is kept from noticing
 			return err
 		}

@@ -76,6 +76,9 @@ func (r *hookRun) run(ctx context.Context, start starter) error {
 	defer out.Close()
 	r.files = []uintptr{in.Fd(), out.Fd(), out.Fd()}
 	pid, err := start(r)
+	if err != nil && strings.HasPrefix(err.Error(), r.name+": ") {
+		return err // of a program whose notes have the name
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", r.name, err)
 	}

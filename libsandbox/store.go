@@ -239,11 +239,16 @@ func (s *Store) ForceDelete(ctx context.Context, id string) error {
 	}
 	defer e.close()
 	sb := &Sandbox{store: s, id: id}
-	if err := sb.load(e.path); err != nil {
+	if err := sb.load(e.path); err != nil && sb.rec.ID == id {
+		sb.rec.Init = initRecord{} // is damaged; the cgroup is known
+	} else if err != nil {
 		// Nothing was made yet, as state.json comes first; or that is damaged. Then at
 		// least the process goes, whose pid is in the other file.
 		sb.rec = record{OwnPid: true}
 		_ = readJSON(e.join(initFile), &sb.rec.Init)
+		if sb.rec.Init.Pid != 0 {
+			slog.Warn("container " + id + ": its record is damaged: its cgroups, and mounts on the host, are left")
+		}
 		if l := sb.rec.Init.Layer; l != "" {
 			slog.Warn("container " + id + ": its record is damaged; gc will find its layer")
 		}

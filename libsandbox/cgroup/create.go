@@ -272,6 +272,12 @@ func (c *Cgroup) unused(d *dir) error {
 	if err == nil && frozen {
 		return fmt.Errorf("cgroup %s is frozen", c.primary().path)
 	}
+	if d == c.controller("freezer") { // on a hybrid host that was not asked
+		state, ferr := readFile(d.path, "freezer.state")
+		if ferr == nil && state != "THAWED" {
+			return fmt.Errorf("cgroup %s is frozen", d.path)
+		}
+	}
 	return err
 }
 

@@ -37,13 +37,13 @@ func (c *Cgroup) removeDirs() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), destroyTime)
 	defer cancel()
-	var errs []error
+	var first error // it is the same in all hierarchies
 	for _, d := range left {
-		if err := d.remove(ctx); err != nil {
-			errs = append(errs, err)
+		if err := d.remove(ctx); first == nil {
+			first = err
 		}
 	}
-	return errors.Join(errs...)
+	return first
 }
 
 // remove removes what a plain rmdir could not: the container made cgroups of its

@@ -354,6 +354,17 @@ func TestBadInput_ReadonlyRoot(t *testing.T) {
 	}
 }
 
+// Managers look for these words.
+func TestBadInput_FileOnADirectory(t *testing.T) {
+	t.Parallel()
+	b := h.New(t, h.Sh("true"))
+	b.File("/etc/hosts", "")
+	b.Spec.Mounts = append(b.Spec.Mounts, specs.Mount{Destination: "/etc", Type: "bind", Source: b.In("/etc/hosts"), Options: []string{"bind"}})
+	b.Run().Fails(t, "ot a directory")
+	b.Spec.Mounts[len(b.Spec.Mounts)-1] = specs.Mount{Destination: "/etc/hosts", Type: "bind", Source: b.In("/etc"), Options: []string{"bind"}}
+	b.Run().Fails(t, "ot a directory")
+}
+
 func TestBadInput_NoPermission(t *testing.T) {
 	t.Parallel()
 	b := h.New(t, h.Args("echo", "must not run"))

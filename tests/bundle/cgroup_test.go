@@ -289,3 +289,16 @@ func TestLinuxResources_InitIsInTheCgroup(t *testing.T) {
 	}
 	c.Delete("--force")
 }
+
+// A container would wait for ever in a cgroup that somebody has frozen.
+func TestCgroups_FrozenIsRefused(t *testing.T) {
+	t.Parallel()
+	h.NotFor(t, "crun", "crun 1.8 waits for ever")
+	b := h.New(t, h.Sh("true"))
+	dir := b.CgroupV1("freezer")
+	h.Must(t, os.MkdirAll(dir, 0o755))
+	h.WriteFile(t, filepath.Join(dir, "freezer.state"), "FROZEN", 0o644)
+	b.Run().Fails(t, "frozen")
+	h.WriteFile(t, filepath.Join(dir, "freezer.state"), "THAWED", 0o644)
+	h.Must(t, os.Remove(dir))
+}

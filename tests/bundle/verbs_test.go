@@ -786,3 +786,20 @@ func TestVerbs_ConcurrentContainers(t *testing.T) {
 		}
 	}
 }
+
+// delete --force removes a container whose record is damaged: what it made is in another.
+func TestVerbs_DeleteForceOfADamagedRecord(t *testing.T) {
+	t.Parallel()
+	h.OursOnly(t, "the record is ours")
+	for _, damage := range []func(string) error{
+		func(path string) error { return os.WriteFile(path, []byte("{"), 0o600) },
+		os.Remove,
+	} {
+		b := sleeper(t)
+		c := b.Launch()
+		h.Must(t, damage(filepath.Join(b.Root, c.ID, "init.json")))
+		b.Do("delete", "--force", c.ID).OK(t)
+		c.WaitExit()
+		b.CheckNothingLeft()
+	}
+}

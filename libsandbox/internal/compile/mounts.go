@@ -3,6 +3,7 @@ package compile
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -233,10 +234,28 @@ func (c *compiler) bind(i int, m *specs.Mount, o *mountOptions, note string) err
 	} else {
 		c.openSource(m, &src, o)
 	}
+	first := len(c.Ops)
 	c.attach(o)
 	c.close(c.m)
-	c.close(c.t)
+	end := c.Emit(unix.SYS_CLOSE, program.Val(c.t))
+	if !src.Dir {
+		c.refuseDirectory(first, end)
+	}
 	return nil
+}
+
+// refuseDirectory names what move_mount(2) calls EINVAL: a file cannot be mounted on a
+// directory. Managers look for these words. That op is behind first; end is the last one.
+func (c *compiler) refuseDirectory(first, end int) {
+	var bad, ok program.Label
+	move := first + slices.IndexFunc(c.Ops[first:], func(op program.Op) bool { return op.Call == unix.SYS_MOVE_MOUNT })
+	c.OnError(move, unix.EINVAL, &bad)
+	c.OnSuccess(end, &ok)
+	c.Bind(&bad)
+	c.stat(c.t)
+	c.Fault(c.Check(c.st+statMode, unix.S_IFMT, unix.S_IFDIR, unix.EINVAL), "move_mount: ")
+	c.Fault(c.fail(unix.ENOTDIR), "move_mount: ")
+	c.Bind(&ok)
 }
 
 // attach puts %m on %t with the attributes and propagation of o.
