@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -124,6 +125,9 @@ func (c *Config) spec(id string) (*specs.Spec, error) {
 	s.Hostname = c.Hostname
 	if s.Hostname == "" {
 		s.Hostname = id[:min(len(id), 63)]
+	}
+	if strings.ContainsFunc(c.Hostname, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) { // it goes to /etc/hosts
+		return nil, fieldError("Hostname", c.Hostname, errors.New("has white space"))
 	}
 	s.Annotations = map[string]string{AnnotationInit: initPause}
 	if c.Reset != "" {

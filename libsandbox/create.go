@@ -399,7 +399,7 @@ func (c *creation) follow(ctx context.Context) error {
 		r, err := c.child.Next()
 		switch {
 		case err == io.EOF && c.wait, err == io.EOF && c.sb.rec.Init.Pid == 0:
-			return errDied
+			return c.died()
 		case err == io.EOF:
 			return c.started(ctx)
 		case err != nil:
@@ -434,9 +434,19 @@ func (c *creation) explain(err error) error {
 		return fault
 	}
 	if errors.Is(err, unix.EPIPE) {
-		return errDied
+		return c.died()
 	}
 	return err
+}
+
+// died says why init was killed, where that is likely.
+func (c *creation) died() error {
+	const low = 4 << 20
+	r := c.bundle.Spec.Linux.Resources
+	if r == nil || r.Memory == nil || r.Memory.Limit == nil || *r.Memory.Limit <= 0 || *r.Memory.Limit > low {
+		return errDied
+	}
+	return fmt.Errorf("%w: linux.resources.memory.limit %d may be too low", errDied, *r.Memory.Limit)
 }
 
 // barrier does what init waits for and lets it go on.

@@ -73,6 +73,9 @@ func (c *Config) limits(s *specs.Spec) error {
 	return l.io(r)
 }
 
+// leastMemory is what init and a small program need, in bytes.
+const leastMemory = 256 << 10
+
 func (l *ResourceLimits) memory(r *specs.LinuxResources) error {
 	if l.Memory == "" {
 		if l.Swap != "" {
@@ -83,6 +86,9 @@ func (l *ResourceLimits) memory(r *specs.LinuxResources) error {
 	limit, err := ParseSize(l.Memory)
 	if err != nil {
 		return fieldError("Resources.Memory", l.Memory, err)
+	}
+	if limit < leastMemory { // most often, a unit that was forgotten
+		return fieldError("Resources.Memory", l.Memory, fmt.Errorf("nothing runs in less than %d bytes", leastMemory))
 	}
 	r.Memory = &specs.LinuxMemory{Limit: &limit}
 	if l.Swap == "" {

@@ -198,6 +198,8 @@ func TestNewErrors(t *testing.T) {
 		{`Resources.CPUs "-1": must be a number of CPUs`, func(c *Config) { c.Resources.CPUs = "-1" }},
 		{`Resources.CPUs "1e1": must be a number of CPUs`, func(c *Config) { c.Resources.CPUs = "1e1" }},
 		{`Resources.CPUSet "99999": linux.resources.cpu.cpus`, func(c *Config) { c.Resources.CPUSet = "99999" }},
+		{`Resources.Memory "512": nothing runs in less than 262144 bytes`, func(c *Config) { c.Resources.Memory = "512" }},
+		{`Hostname "a b": has white space`, func(c *Config) { c.Hostname = "a b" }},
 		{`Resources.Memory "lots": size "lots"`, func(c *Config) { c.Resources.Memory = "lots" }},
 		{`Resources.Swap "1m": needs a limit on Memory`, func(c *Config) { c.Resources.Swap = "1m" }},
 		{`Resources.Pids -2: must be positive`, func(c *Config) { c.Resources.Pids = -2 }},

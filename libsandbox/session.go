@@ -135,6 +135,9 @@ func (sb *Sandbox) startShell(ctx context.Context, o *ShellOptions, so *shell.St
 		sb.settle()
 		process, err = sb.Exec(ctx, p, x)
 	}
+	if errors.Is(err, ErrPaused) {
+		err = kindError{errors.New("the container is paused"), ErrPaused}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -354,6 +354,15 @@ func TestBadInput_ReadonlyRoot(t *testing.T) {
 	}
 }
 
+func TestBadInput_TooLittleMemory(t *testing.T) {
+	t.Parallel()
+	h.OursOnly(t, "runc and crun have other words for it")
+	b := h.New(t, h.Sh("true"))
+	b.Spec.Linux.Resources.Memory = &specs.LinuxMemory{Limit: h.Ptr(int64(4096))}
+	_, r := b.TryCreate(nil)
+	r.Fails(t, "linux.resources.memory.limit 4096 may be too low")
+}
+
 // Managers look for these words.
 func TestBadInput_FileOnADirectory(t *testing.T) {
 	t.Parallel()
