@@ -19,6 +19,7 @@ import (
 	"adl.run/adl-runtime/libsandbox/internal/compile"
 	"adl.run/adl-runtime/libsandbox/internal/engine"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/libsandbox/internal/program"
 )
 
 // hookRun is one hook at one point of a container's life (config.md, "POSIX-platform
@@ -76,8 +77,9 @@ func (r *hookRun) run(ctx context.Context, start starter) error {
 	defer out.Close()
 	r.files = []uintptr{in.Fd(), out.Fd(), out.Fd()}
 	pid, err := start(r)
-	if err != nil && strings.HasPrefix(err.Error(), r.name+": ") {
-		return err // of a program whose notes have the name
+	var fault *program.Fault
+	if errors.As(err, &fault) && fault.Note == r.name {
+		return err // which begins with it
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", r.name, err)

@@ -14,7 +14,6 @@ import (
 	goruntime "runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -88,7 +87,6 @@ type coprocess struct {
 type coSession struct {
 	*shell.Session
 	last chan struct{}
-	used atomic.Bool // a command has begun
 }
 
 func (a *app) shellJSON(c *cli.Context) error {
@@ -435,8 +433,6 @@ func (p *coprocess) command(q *coRequest, late func()) (work func(), err error) 
 		if err != nil {
 			p.forget(q, s)
 			p.fail(q, err)
-		} else {
-			s.used.Store(true)
 		}
 		next()
 	}, nil
@@ -445,7 +441,7 @@ func (p *coprocess) command(q *coRequest, late func()) (work func(), err error) 
 // forget gives up a session whose shell could not be started.
 func (p *coprocess) forget(q *coRequest, s *coSession) {
 	p.mu.Lock()
-	void := !s.used.Load() && s.Pid() == 0 && p.sessions[q.Session] == s
+	void := !s.Started() && p.sessions[q.Session] == s
 	if void {
 		delete(p.sessions, q.Session)
 	}

@@ -75,7 +75,7 @@ func (s *server) run(c *conn, q *Request) error {
 	}
 	x, err := h.Begin(c.ctx, q.command())
 	if err != nil {
-		s.leave(h, err)
+		s.leave(h)
 		return err
 	}
 	s.mu.Lock()
@@ -90,7 +90,7 @@ func (s *server) run(c *conn, q *Request) error {
 	// Where the client has gone, c.ctx ends the command.
 	_ = send(c.fd, fields{kindBegun}, x.Stdout, x.Stderr)
 	res, err := x.Wait(c.ctx)
-	s.leave(h, nil) // before the client can ask for a snapshot
+	s.leave(h) // before the client can ask for a snapshot
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (s *server) start(c *conn, q *Request) error {
 		return err
 	}
 	j, err := h.Start(c.ctx, q.command())
-	s.leave(h, err)
+	s.leave(h)
 	if err != nil {
 		return err
 	}

@@ -58,8 +58,7 @@ type server struct {
 type held struct {
 	*shell.Session
 	Settings
-	users int  // commands that run or wait
-	used  bool // one of them has begun
+	users int // commands that run or wait
 }
 
 // conn is a connection.
@@ -100,8 +99,8 @@ func Serve(o *Options) error {
 	go s.lead()
 	select {
 	case <-o.Done:
-		s.cancelAll()
 		s.end(false)
+		s.cancelAll()
 		<-s.ended
 	case <-s.ended:
 	}
@@ -333,7 +332,6 @@ func (s *server) refuse() {
 func (s *server) cancelAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refuse()
 	for _, c := range s.conns {
 		c.cancel()
 	}
@@ -420,13 +418,12 @@ func (s *server) session(ctx context.Context, q *Settings) (*held, error) {
 	return h, nil
 }
 
-// leave is the end of what session began: a command, unless err says that there was none.
-// A session whose shell could not be started is none.
-func (s *server) leave(h *held, err error) {
+// leave is the end of what session began. A session whose shell could not be started is
+// none.
+func (s *server) leave(h *held) {
 	s.mu.Lock()
 	h.users--
-	h.used = h.used || err == nil
-	void := !h.used && h.users == 0 && s.sessions[h.Name] == h
+	void := !h.Started() && h.users == 0 && s.sessions[h.Name] == h
 	if void {
 		delete(s.sessions, h.Name)
 	}

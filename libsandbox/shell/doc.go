@@ -84,7 +84,8 @@
 // its outputs, was forked during a later one and lost its parent is taken for one of that.
 // The trap of bash leaves one function or file at a time: where a timeout meets it in
 // several, one of a few hundred times something of the outer ones is executed. The list of
-// traps shows it. After that of ash, $LINENO stands still. With set -e, a killed program ends the shell.
+// traps shows it. After that of ash, $LINENO stands still. With set -e, a killed program ends
+// the shell.
 //
 // In bash, a RETURN trap sees the end of each command, and a DEBUG trap without functrace no
 // other command than that which set it.

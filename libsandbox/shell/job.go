@@ -237,8 +237,7 @@ func (j *Job) close() {
 
 // closeRecord is for a job whose end has been told.
 func (j *Job) closeRecord() {
-	kernel.Close(j.record)
-	kernel.Close(j.pidfd)
+	kernel.Close(j.record, j.pidfd)
 	j.record, j.pidfd = -1, -1
 	if j.run != nil {
 		j.run.release()

@@ -98,6 +98,7 @@ func (s *Session) startShell(ctx context.Context, restore bool) error {
 	}
 	s.last = 0
 	s.exports.reset(s.env)
+	s.started.Store(true)
 	return nil
 }
 
@@ -217,9 +218,7 @@ func (p *process) close() (ws unix.WaitStatus) {
 	if p.stdin != p.input {
 		kernel.Close(p.stdin)
 	}
-	for _, fd := range []int{p.input, p.prompt, p.pidfd, p.children, p.proc} {
-		kernel.Close(fd)
-	}
+	kernel.Close(p.input, p.prompt, p.pidfd, p.children, p.proc)
 	return ws
 }
 

@@ -59,11 +59,12 @@ type Session struct {
 	broken     error // why no command can be run any more
 	line       []byte
 
-	tty    terminal
-	closed atomic.Bool
-	pid    atomic.Int64
-	jobs   jobs
-	once   sync.Once
+	tty     terminal
+	closed  atomic.Bool
+	pid     atomic.Int64
+	started atomic.Bool // a shell has been
+	jobs    jobs
+	once    sync.Once
 }
 
 // Tags of the descriptors in the epoll sets.
@@ -276,6 +277,10 @@ func (s *Session) wakeUp() { _, _ = unix.Write(s.wake, []byte{1, 0, 0, 0, 0, 0, 
 // Pid is the shell's process as this process sees it, 0 where none runs.
 func (s *Session) Pid() int { return int(s.pid.Load()) }
 
+// Started says whether a shell has ever been started: a session whose first one could not be
+// has nothing to keep.
+func (s *Session) Started() bool { return s.started.Load() }
+
 // Close kills the shell and whatever is below it, and removes what the session made. A
 // command that runs ends with ErrClosed. Closing twice does nothing.
 func (s *Session) Close() (err error) {
@@ -290,9 +295,7 @@ func (s *Session) Close() (err error) {
 			s.bury(true)
 		}
 		s.jobs.close()
-		for _, fd := range []int{s.out, s.err, s.record, s.exports.fd, s.epoll, s.epollAll, s.wake, s.scripts[0].fd, s.scripts[1].fd} {
-			kernel.Close(fd)
-		}
+		kernel.Close(s.out, s.err, s.record, s.exports.fd, s.epoll, s.epollAll, s.wake, s.scripts[0].fd, s.scripts[1].fd)
 		if s.o.ShellDir != s.o.Dir {
 			err = s.o.ShellDir.Close()
 		}

@@ -3,7 +3,6 @@ package compile
 import (
 	"fmt"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -95,9 +94,10 @@ func (c *compiler) openTree(dst, from program.Slot, recursive bool) {
 	c.EmitTo(dst, unix.SYS_OPEN_TREE, program.Val(from), c.String(""), program.Num(flags))
 }
 
-// moveMount attaches a mount at %t, descriptor to descriptor (CVE-2021-30465).
-func (c *compiler) moveMount(m program.Slot) {
-	c.Emit(unix.SYS_MOVE_MOUNT, program.Val(m), c.String(""), program.Val(c.t), c.String(""),
+// moveMount attaches a mount at %t, descriptor to descriptor (CVE-2021-30465), by the op that
+// it returns.
+func (c *compiler) moveMount(m program.Slot) int {
+	return c.Emit(unix.SYS_MOVE_MOUNT, program.Val(m), c.String(""), program.Val(c.t), c.String(""),
 		program.Num(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
 }
 
@@ -234,21 +234,19 @@ func (c *compiler) bind(i int, m *specs.Mount, o *mountOptions, note string) err
 	} else {
 		c.openSource(m, &src, o)
 	}
-	first := len(c.Ops)
-	c.attach(o)
+	move := c.attach(o)
 	c.close(c.m)
 	end := c.Emit(unix.SYS_CLOSE, program.Val(c.t))
 	if !src.Dir {
-		c.refuseDirectory(first, end)
+		c.refuseDirectory(move, end)
 	}
 	return nil
 }
 
 // refuseDirectory names what move_mount(2) calls EINVAL: a file cannot be mounted on a
-// directory. Managers look for these words. That op is behind first; end is the last one.
-func (c *compiler) refuseDirectory(first, end int) {
+// directory. Managers look for these words. end is the last op of the mount.
+func (c *compiler) refuseDirectory(move, end int) {
 	var bad, ok program.Label
-	move := first + slices.IndexFunc(c.Ops[first:], func(op program.Op) bool { return op.Call == unix.SYS_MOVE_MOUNT })
 	c.OnError(move, unix.EINVAL, &bad)
 	c.OnSuccess(end, &ok)
 	c.Bind(&bad)
@@ -258,21 +256,22 @@ func (c *compiler) refuseDirectory(first, end int) {
 	c.Bind(&ok)
 }
 
-// attach puts %m on %t with the attributes and propagation of o.
-func (c *compiler) attach(o *mountOptions) {
+// attach puts %m on %t with the attributes and propagation of o, and returns moveMount's op.
+func (c *compiler) attach(o *mountOptions) (move int) {
 	rec := o.rec
 	rec.recursive = true
 	if c.facts.MountSetattr {
 		c.setattr(c.m, o.attr)
 		c.setattr(c.m, rec)
-		c.moveMount(c.m)
+		move = c.moveMount(c.m)
 	} else {
-		c.moveMount(c.m)
+		move = c.moveMount(c.m)
 		c.setattr(c.m, o.attr)
 	}
 	for _, p := range o.propagation {
 		c.setPropagation(p)
 	}
+	return move
 }
 
 func (c *compiler) setPropagation(p int) {
