@@ -340,6 +340,8 @@ func (c *creation) record() error {
 	for _, ns := range s.Linux.Namespaces {
 		r.OwnPid = r.OwnPid || ns.Type == specs.PIDNamespace && ns.Path == ""
 	}
+	r.Plain = r.OwnPid && r.Rdt == nil && r.Owner == nil && r.Layer == nil && r.RootMount == 0 &&
+		(s.Hooks == nil || len(s.Hooks.Poststop) == 0)
 	c.sb.rec = r
 	return c.sb.write(c.entry)
 }

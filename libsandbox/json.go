@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/libsandbox/internal/kernel/early"
 	"adl.run/adl-runtime/spec"
 )
 
@@ -13,19 +14,23 @@ import (
 // a whole namespace (0.2 ms), and there are two of them in each run. Reading goes
 // through package spec. TestRecordJSON holds the two together.
 
-// appendJSON appends the record without Init.
+// appendJSON appends the record without Init. Package early reads the beginning.
 func (r *record) appendJSON(b []byte) ([]byte, error) {
-	b = append(b, '{')
+	if r.Plain {
+		b = append(b, early.Plain...)
+	} else {
+		b = append(b, `{"id":"`...)
+	}
+	b = append(append(b, r.ID...), early.IDEnd...) // an id has nothing to escape
+	b = appendMembers(b, r.Cgroup)
+	b = append(b, "},"...)
 	b = appendField(b, "ociVersion", r.Version)
-	b = appendField(b, "id", r.ID)
 	b = appendField(b, "bundle", r.Bundle)
 	b = appendField(b, "rootfs", r.Rootfs)
 	b = appendField(b, "created", r.Created)
 	b = appendField(b, "arg0", r.Arg0)
 	b = append(b, `"annotations":`...)
-	b = appendMap(b, r.Annotations)
-	b = append(b, `,"cgroup":`...)
-	b = appendMap(b, r.Cgroup)
+	b = append(appendMembers(append(b, '{'), r.Annotations), '}')
 	b = append(b, `,"execOp":`...)
 	b = strconv.AppendInt(b, int64(r.ExecOp), 10)
 	b = append(b, `,"rootMount":`...)
@@ -143,13 +148,13 @@ func appendField(b []byte, key, value string) []byte {
 	return append(spec.AppendString(b, value), ',')
 }
 
-func appendMap(b []byte, m map[string]string) []byte {
+// appendMembers appends an object without its braces.
+func appendMembers(b []byte, m map[string]string) []byte {
 	keys := make([]string, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)
 	}
 	slices.Sort(keys)
-	b = append(b, '{')
 	for i, k := range keys {
 		if i > 0 {
 			b = append(b, ',')
@@ -157,5 +162,5 @@ func appendMap(b []byte, m map[string]string) []byte {
 		b = append(spec.AppendString(b, k), ':')
 		b = spec.AppendString(b, m[k])
 	}
-	return append(b, '}')
+	return b
 }

@@ -21,7 +21,7 @@ func TestRecordJSON(t *testing.T) {
 		Cgroup:      map[string]string{"": "/sys/fs/cgroup/x", "cpu": "/sys/fs/cgroup/cpu/x"},
 		Rdt:         &rdtRecord{ClosID: "a \"class\"", Monitor: true},
 		Owner:       &ownerRecord{kernel.ProcessID{Pid: 7, Start: 8}, 9}, Lifetime: 1, Idle: 2,
-		RootMount: 1 << 40, OwnPid: true, NoNewKeyring: true, Arg0: "sh",
+		RootMount: 1 << 40, OwnPid: true, Plain: true, NoNewKeyring: true, Arg0: "sh",
 		Layer: &layerRecord{Root: "/l", Memory: true, Key: "k", Parents: []string{"a", "b"}, Volumes: []LayerChain{{"v", []string{"w"}}, {"x", []string{"y", "z"}}}, Reset: ResetRestart, ConsoleSocket: "/s", PidFile: "/p"},
 		Hooks: &specs.Hooks{Poststop: []specs.Hook{{Path: "/h", Args: []string{"a"}, Timeout: &timeout}}},
 	}

@@ -14,6 +14,7 @@ import (
 	"adl.run/adl-runtime/libsandbox/cgroup"
 	"adl.run/adl-runtime/libsandbox/internal/engine"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/libsandbox/internal/kernel/early"
 	"adl.run/adl-runtime/libsandbox/layer"
 	"adl.run/adl-runtime/libsandbox/shell"
 	"adl.run/adl-runtime/spec"
@@ -21,21 +22,24 @@ import (
 
 // Names within a container's directory.
 const (
-	stateFile  = "state.json"
-	initFile   = "init.json"
+	stateFile  = early.StateFile
+	initFile   = early.InitFile
 	nextFile   = "layers" // keys of layers that a reset has made; see entry.nextLayers
 	spareFile  = "spare"  // key of the layer for the next reset; see Sandbox.prepareNext
 	aboveFile  = "above"  // key of the layer that a snapshot is about to go on with
 	resetFile  = "reset"  // there while a container has no init because of a reset
 	snapDir    = "snapshots"
-	configFile = "config.json"
-	startFile  = "start.sock"
+	configFile = early.ConfigFile
+	startFile  = early.StartFile
 )
 
 // record is what is written down of a container: what cannot be asked of the
 // kernel. It is state.json, which is written once, before anything is made, and
 // init.json.
 type record struct {
+	// Plain says that package early can delete the container once init has ended: nothing
+	// is left then but its cgroups and its directory.
+	Plain       bool              `json:"plain"`
 	Version     string            `json:"ociVersion"`
 	ID          string            `json:"id"`
 	Bundle      string            `json:"bundle"`

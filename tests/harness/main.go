@@ -133,11 +133,13 @@ func wrapOld(store, path string) (string, error) {
 }
 
 // build compiles the module's main package the way a release is built.
-func build(store string) (string, error) { return compile(store, "adl-runtime", "adl.run/adl-runtime") }
+func build(store string) (string, error) {
+	return compile(store, "adl-runtime", "adl.run/adl-runtime", "-ldflags", "-E adl_entry")
+}
 
-func compile(store, name, pkg string) (string, error) {
+func compile(store, name, pkg string, flags ...string) (string, error) {
 	out := filepath.Join(store, name)
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", "urfave_cli_no_docs", "-o", out, pkg)
+	cmd := exec.Command("go", append(append([]string{"build", "-trimpath", "-tags", "urfave_cli_no_docs", "-o", out}, flags...), pkg)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, text)
@@ -191,6 +193,14 @@ func Since(t testing.TB, linux, what string) {
 	t.Helper()
 	if os.Getenv(envOldKernel) != "" {
 		t.Skipf("%s came with Linux %s", what, linux)
+	}
+}
+
+// Direct skips the test where a program of the harness's own executes the runtime.
+func Direct(t testing.TB) {
+	t.Helper()
+	if os.Getenv(envOldKernel) != "" {
+		t.Skip("oldkernel is a Go program, whose start looks like the runtime's")
 	}
 }
 

@@ -7,6 +7,11 @@ GLOBL adl_procs<>(SB), RODATA|NOPTR, $16
 // adl_entry is as in entry_amd64.s.
 TEXT adl_entry(SB), NOSPLIT|NOFRAME, $0
 	MOVD  RSP, R0
+	MOVD  R0, ·stack(SB)
+	MOVD  ·Begin(SB), R26
+	MOVD  (R26), R1
+	CALL  (R1)
+	MOVD  RSP, R0
 	MOVD  (R0), R1
 	ADD   $16, R0, R2
 	ADD   R1<<3, R2, R2

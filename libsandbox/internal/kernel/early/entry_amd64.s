@@ -5,14 +5,22 @@ DATA adl_procs<>+8(SB)/8, $"CS=1\x00\x00\x00\x00"
 GLOBL adl_procs<>(SB), RODATA|NOPTR, $16
 
 // adl_entry is the entry point of a command that is linked with -E adl_entry, in place of
-// Go's own: it appends GOMAXPROCS=1 to the environment, unless that has a GOMAXPROCS, and
-// goes on there. Go's start looks for it before anything of the program runs. With one
-// processor it starts two threads where it otherwise starts four, which is a sixth of the
-// processor time of a short command; nothing else can tell it so early.
+// Go's own. It calls Begin, which may end the process. Then it appends GOMAXPROCS=1 to the
+// environment, unless that has a GOMAXPROCS, and goes on at Go's. Go's start looks for it
+// before anything of the program runs. With one processor it starts two threads where it
+// otherwise starts four, which is a sixth of the processor time of a short command; nothing
+// else can tell it so early.
 //
 // The stack is as execve(2) leaves it: argc, argv, 0, envp, 0, auxv. All of it is copied
-// below, with one more pointer.
+// below, with one more pointer. Begin is a variable because an assembly
+// file can name a Go function only by a wrapper that wants a goroutine; what Go code
+// expects of its caller beside is 0 in X15.
 TEXT adl_entry(SB), NOSPLIT|NOFRAME, $0
+	MOVQ SP, ·stack(SB)
+	XORPS X15, X15
+	MOVQ ·Begin(SB), DX
+	MOVQ (DX), AX
+	CALL AX
 	MOVQ SP, SI
 	MOVQ 0(SI), CX
 	LEAQ 16(SI)(CX*8), DI

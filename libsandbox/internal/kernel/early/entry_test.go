@@ -1,4 +1,4 @@
-package kernel
+package early
 
 import (
 	"fmt"
@@ -45,7 +45,7 @@ func TestEntry(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := []string{"procs " + test.procs, fmt.Sprint("page ", os.Getpagesize()), "arg entry"}
+			want := []string{"file state.json", "procs " + test.procs, fmt.Sprint("page ", os.Getpagesize()), "arg entry"}
 			for _, a := range test.args {
 				want = append(want, "arg "+a)
 			}

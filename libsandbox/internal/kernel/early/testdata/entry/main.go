@@ -7,11 +7,11 @@ import (
 	"os"
 	"runtime"
 
-	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/libsandbox/internal/kernel/early"
 )
 
 func main() {
-	kernel.IgnoredSignals() // links the package in
+	fmt.Println("file", early.StateFile) // links the package in
 	fmt.Println("procs", runtime.GOMAXPROCS(0))
 	fmt.Println("page", os.Getpagesize()) // of the auxiliary vector
 	for _, a := range os.Args {
