@@ -52,6 +52,7 @@ fuzz: ## run every fuzzer for $FUZZTIME (20s)
 	hack/fuzz.sh
 
 conformance: build ## the OCI validation programs against ours, runc and crun (root)
+	hack/need-packages.sh busybox-static crun runc
 	$(GO) -C tests/conformance run .
 
 managers: ## podman, containerd and Docker on this runtime; installs them (root)
@@ -61,9 +62,11 @@ bench: build ## compare speed and memory with crun and runc, and check the targe
 	hack/bench.sh
 
 bench-layers: build ## the same for reset, snapshot and fork, on three filesystems (root)
+	hack/need-packages.sh busybox-static crun runc btrfs-progs
 	$(GO) run ./tests/bench/layers -check
 
 bench-shell: build ## the same for commands in shells, beside exec and a bare bash (root)
+	hack/need-packages.sh busybox-static crun runc podman
 	$(GO) run ./tests/bench/shell -check
 
 soak: build ## 100,000 commands and 2,000 resets in 16 sandboxes, with faults (root; SOAK=flags)

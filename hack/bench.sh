@@ -11,6 +11,8 @@ cd "$(dirname "$0")/.."
 go=${GO:-go}
 status=0
 
+hack/need-packages.sh busybox-static crun runc
+
 "$go" run ./tests/bench -check || status=1
 "$go" run ./tests/bench -check -rate 200 || status=1
 "$go" test -tags "${TAGS:-urfave_cli_no_docs}" -run '^$' -bench 'Filter' ./libsandbox || status=1
