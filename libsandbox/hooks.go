@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -118,6 +119,9 @@ func startOnHost(r *hookRun) (int, error) {
 	if len(args) == 0 {
 		args = []string{r.hook.Path}
 	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(kernel.TimerSlack()), 0, 0, 0) // is inherited
 	pid, err := syscall.ForkExec(r.hook.Path, args, &syscall.ProcAttr{Dir: r.dir, Env: r.hook.Env, Files: r.files})
 	if err != nil {
 		return 0, fmt.Errorf("exec %s: %w", r.hook.Path, err)

@@ -74,33 +74,32 @@ and a root filesystem.
 type verb struct {
 	name string
 	make func() *cli.Command
-	long bool // so long that calmWatcher is worth its time
 }
 
 // table lists the verbs by name.
 func (a *app) table() []verb {
 	return []verb{
-		{"cp", a.cp, false},
-		{"create", a.create, true},
-		{"delete", a.delete, true},
-		{"events", a.events, false},
-		{"exec", a.exec, true},
-		{"features", a.features, false},
-		{"fork", a.fork, true},
-		{"gc", a.gc, false},
-		{"kill", a.kill, false},
-		{"list", a.list, false},
-		{"pause", a.pause, false},
-		{"ps", a.ps, false},
-		{"reset", a.reset, true},
-		{"resume", a.resume, false},
-		{"run", a.run, true},
-		{"shell", a.shell, false},
-		{"snapshot", a.snapshot, true},
-		{"spec", a.spec, false},
-		{"start", a.start, true},
-		{"state", a.state, false},
-		{"update", a.update, false},
+		{"cp", a.cp},
+		{"create", a.create},
+		{"delete", a.delete},
+		{"events", a.events},
+		{"exec", a.exec},
+		{"features", a.features},
+		{"fork", a.fork},
+		{"gc", a.gc},
+		{"kill", a.kill},
+		{"list", a.list},
+		{"pause", a.pause},
+		{"ps", a.ps},
+		{"reset", a.reset},
+		{"resume", a.resume},
+		{"run", a.run},
+		{"shell", a.shell},
+		{"snapshot", a.snapshot},
+		{"spec", a.spec},
+		{"start", a.start},
+		{"state", a.state},
+		{"update", a.update},
 	}
 }
 

@@ -33,9 +33,6 @@ func (a *app) quick(args []string) error {
 	}
 	for _, v := range a.table() {
 		if v.name == args[at] {
-			if v.long {
-				calmWatcher()
-			}
 			return a.act(top, v.make(), args[at+1:])
 		}
 	}

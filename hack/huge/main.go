@@ -75,7 +75,7 @@ func fill(data []byte) ([]byte, error) {
 		if end := int(p.Off + size); end > len(data) {
 			data = append(data, make([]byte, end-len(data))...)
 		}
-		header := data[headers+uint64(i)*56:]              // Elf64_Phdr, elf(5)
+		header := data[headers+uint64(i)*56:]            // Elf64_Phdr, elf(5)
 		binary.LittleEndian.PutUint64(header[32:], size) // p_filesz
 		binary.LittleEndian.PutUint64(header[40:], size) // p_memsz
 	}

@@ -72,8 +72,8 @@ func TestHuge_Refuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for from, want := range map[string]string{
-		link(t, ""):     "link it with -R 0x200000",
-		text:            "bad magic number",
+		link(t, ""):      "link it with -R 0x200000",
+		text:             "bad magic number",
 		text + "-not-it": "no such file",
 	} {
 		to := filepath.Join(t.TempDir(), "copy")

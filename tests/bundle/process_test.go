@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -408,7 +409,10 @@ func TestProcess_SignalMaskAndDispositionsAreClean(t *testing.T) {
 
 // The runtime slows a thread of its own down by its timer slack, which is inherited.
 func TestProcess_TimerSlackIsTheCallers(t *testing.T) {
-	b := h.New(t, h.Args("cat", "/proc/self/timerslack_ns"))
+	hook := filepath.Join(t.TempDir(), "hook")
+	b := h.New(t, h.Args("cat", "/proc/self/timerslack_ns"), func(s *specs.Spec) {
+		s.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "cat /proc/self/timerslack_ns >>" + hook}}}}
+	})
 	const mine = 70_123 // ns
 	runtime.LockOSThread()
 	before, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
@@ -422,5 +426,8 @@ func TestProcess_TimerSlackIsTheCallers(t *testing.T) {
 		if got := b.Out(); got != strconv.Itoa(mine) {
 			t.Errorf("timer slack %s ns, want %d", got, mine)
 		}
+	}
+	if got := h.ReadFile(t, hook); got != strings.Repeat(strconv.Itoa(mine)+"\n", 8) {
+		t.Errorf("timer slack of the hook is %q", got)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"adl.run/adl-runtime/libsandbox/internal/kernel/early"
 )
 
 // ProcessID names a process for as long as the machine is up: pids are reused,
@@ -216,6 +218,9 @@ func WaitExitOr(pidfd, wake, timeout int) (bool, error) {
 // or 0 where it cannot be read. Threads inherit theirs from whoever starts them
 // (PR_SET_TIMERSLACK, prctl(2)), and which one runs a goroutine is Go's choice.
 func TimerSlack() int {
+	if early.Slack != 0 { // of those that Go has started
+		return int(early.Slack)
+	}
 	if unix.Gettid() == unix.Getpid() {
 		ns, _ := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
 		return ns

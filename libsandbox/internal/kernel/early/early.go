@@ -45,6 +45,22 @@ var (
 	entries [1024]byte // of the directory, getdents64(2)
 )
 
+// Slack is the timer slack in nanoseconds that the process was started with, where Begin has
+// changed it, or else 0: PR_GET_TIMERSLACK of prctl(2).
+var Slack uintptr
+
+// The first thread initialises the packages, so this is its own again. The threads that
+// there are by then keep what they have.
+var _ = restore()
+
+//go:nosplit
+func restore() (ok bool) {
+	if Slack != 0 {
+		_, ok = call(unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, Slack, 0, 0)
+	}
+	return ok
+}
+
 // Begin is for adl_entry alone, which cannot call a Go function by its name. It does what
 // there is to do before Go's runtime starts, and may end the process.
 var Begin = begin
@@ -111,6 +127,29 @@ func begin() {
 			syscall.RawSyscall6(unix.SYS_EXIT_GROUP, 0, 0, 0, 0, 0, 0)
 		}
 		close(dir)
+	}
+	calmWatcher()
+}
+
+// calmWatcher lets the threads that Go's start makes sleep longer. One of them (sysmon) looks
+// after the others: wherever a goroutine computes or is in a system call it wakes up every
+// 20 us at first, during a container's start some sixty times, each with two context
+// switches. A greater timer slack makes that a handful. What it delays is handing the place of
+// a goroutine that blocks in a system call to another, which may take 10 ms in any Go
+// program. So it is not for the verbs that serve several at once for long.
+//
+//go:nosplit
+func calmWatcher() {
+	const slack = 1_000_000 // ns
+	for i := uintptr(1); i < *(*uintptr)(stack); i++ {
+		if a := word(i); a.is("shell") || a.is("cp") || a.is("gc") {
+			return
+		}
+	}
+	if was, ok := call(unix.SYS_PRCTL, unix.PR_GET_TIMERSLACK, 0, 0, 0); ok && was < slack {
+		if _, ok := call(unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, slack, 0, 0); ok {
+			Slack = was
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package early
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"os"
@@ -26,7 +27,12 @@ func TestNoRuntime(t *testing.T) {
 	// The write barrier is behind a flag that Go's garbage collector sets; RawSyscall6 is
 	// a system call, without a word to the scheduler, on whatever stack there is.
 	fine := regexp.MustCompile(`^(adl\.run/adl-runtime/libsandbox/internal/kernel/early\..*|syscall\.RawSyscall6|internal/runtime/syscall/linux\.Syscall6(\.abi0)?|runtime\.gcWriteBarrier\d)\(SB\)$`)
-	calls := regexp.MustCompile(`(?m)(?:CALL|JMP|BL) (\S+\(SB\))`).FindAllSubmatch(out, -1)
+	var calls [][][]byte
+	for text := range bytes.SplitSeq(out, []byte("TEXT ")) {
+		if !bytes.Contains(text, []byte("/early.init(SB)")) { // which Go calls later
+			calls = append(calls, regexp.MustCompile(`(?m)(?:CALL|JMP|BL) (\S+\(SB\))`).FindAllSubmatch(text, -1)...)
+		}
+	}
 	if len(calls) < 20 {
 		t.Fatalf("%d calls in\n%s", len(calls), out)
 	}
