@@ -111,7 +111,7 @@ type creation struct {
 	child     *engine.Child
 	files     []fileID // init's descriptors, with a layer
 	first     int      // the pid of the process that was started
-	published bool     // before init was ready; see early
+	published bool     // created was called
 	undo      cleanup
 }
 
@@ -198,6 +198,11 @@ func (c *creation) run(ctx context.Context) error {
 	// Init makes its mounts meanwhile.
 	if err := c.prepare(); err != nil {
 		return c.explain(err)
+	}
+	if c.ahead() {
+		if err := c.writeInit(); err != nil {
+			return c.explain(err)
+		}
 	}
 	err = c.follow(ctx)
 	c.step("followed")
@@ -400,7 +405,7 @@ func (c *creation) follow(ctx context.Context) error {
 	for {
 		r, err := c.child.Next()
 		switch {
-		case err == io.EOF && c.wait, err == io.EOF && c.sb.rec.Init.Pid == 0:
+		case err == io.EOF && (c.wait || !c.published):
 			return c.died()
 		case err == io.EOF:
 			return c.started(ctx)
@@ -483,7 +488,6 @@ func (c *creation) barrier(ctx context.Context, r engine.Record) error {
 			c.step("cgroup")
 		}
 		if c.early() { // while init makes its mounts
-			c.published = true
 			if err := c.child.Release(); err != nil {
 				return err
 			}
@@ -516,10 +520,17 @@ func (c *creation) early() bool {
 		c.o.PidFile == "" && (c.filter == nil || c.filter.Listener == nil)
 }
 
+// ahead says whether init's record may be written while init makes its namespaces, which
+// are in it where there is a layer.
+func (c *creation) ahead() bool { return c.init.Direct && c.reset == nil && c.layer == nil }
+
 // created publishes the container.
 func (c *creation) created(ctx context.Context) (err error) {
-	if err := c.writeInit(); err != nil {
-		return err
+	c.published = true
+	if !c.ahead() {
+		if err := c.writeInit(); err != nil {
+			return err
+		}
 	}
 	r := &c.sb.rec
 	c.step("published")
