@@ -18,6 +18,7 @@ import (
 	"adl.run/adl-runtime/libsandbox/internal/compile"
 	"adl.run/adl-runtime/libsandbox/internal/engine"
 	"adl.run/adl-runtime/libsandbox/internal/kernel"
+	"adl.run/adl-runtime/libsandbox/internal/kernel/early"
 	"adl.run/adl-runtime/libsandbox/internal/resctrl"
 	"adl.run/adl-runtime/libsandbox/layer"
 	"adl.run/adl-runtime/libsandbox/security/seccomp"
@@ -106,6 +107,7 @@ type creation struct {
 	layer     *layer.Layer   // nil for none
 	volumes   []*layer.Layer // of mounts of type cow
 	reset     *resetting     // nil for a new container
+	network   *early.Network // nil where init makes its own, or joins one
 	init      *compile.Init
 	filter    *seccomp.Filter // nil for none
 	child     *engine.Child
@@ -170,6 +172,8 @@ func (c *creation) run(ctx context.Context) error {
 	if err := c.makeLayer(); err != nil {
 		return err
 	}
+	c.takeNetwork()
+	defer c.network.End()
 	if err := c.compile(); err != nil {
 		return err
 	}
@@ -207,6 +211,17 @@ func (c *creation) run(ctx context.Context) error {
 	err = c.follow(ctx)
 	c.step("followed")
 	return err
+}
+
+// takeNetwork takes the network namespace that was made while this process started, if it
+// is of use.
+func (c *creation) takeNetwork() {
+	n := early.TakeNetwork()
+	if compile.TakesNetwork(c.bundle.Spec) {
+		c.network = n
+		return
+	}
+	n.End()
 }
 
 // prepare makes what init needs in the end.
@@ -263,7 +278,7 @@ func (c *creation) compile() (err error) {
 		return err
 	}
 	facts.Seccomp = filterFact(c.filter)
-	opts := &compile.Options{ExtraFiles: len(c.o.ExtraFiles), Listen: c.wait, NoPivot: c.o.NoPivot, Again: c.reset != nil}
+	opts := &compile.Options{ExtraFiles: len(c.o.ExtraFiles), Listen: c.wait, NoPivot: c.o.NoPivot, Again: c.reset != nil, Network: c.network != nil}
 	if !c.o.NoNewKeyring {
 		opts.Keyring = keyringName(c.id)
 	}
@@ -342,9 +357,7 @@ func (c *creation) record() error {
 	if c.init.Umount {
 		r.RootMount = kernel.MountID(r.Rootfs)
 	}
-	for _, ns := range s.Linux.Namespaces {
-		r.OwnPid = r.OwnPid || ns.Type == specs.PIDNamespace && ns.Path == ""
-	}
+	r.OwnPid = compile.HasOwn(s, specs.PIDNamespace)
 	r.Plain = r.OwnPid && r.Rdt == nil && r.Owner == nil && r.Layer == nil && r.RootMount == 0 &&
 		(s.Hooks == nil || len(s.Hooks.Poststop) == 0)
 	c.sb.rec = r
@@ -527,6 +540,7 @@ func (c *creation) ahead() bool { return c.init.Direct && c.reset == nil && c.la
 // created publishes the container.
 func (c *creation) created(ctx context.Context) (err error) {
 	c.published = true
+	c.network.Kill() // init is in the namespace
 	if !c.ahead() {
 		if err := c.writeInit(); err != nil {
 			return err

@@ -59,6 +59,9 @@ func (c *creation) options(fds *descriptors) (*engine.Options, error) {
 		}
 		o.Named[j.File] = fds.add(fd)
 	}
+	if c.network != nil {
+		o.Named[compile.FileNetwork] = c.network.Pidfd()
+	}
 	if slices.Contains(c.init.Files, compile.FilePause) {
 		if o.Named[compile.FilePause], err = pauseFile(fds); err != nil {
 			return nil, err

@@ -134,6 +134,7 @@ func (sb *Sandbox) HoldShells(ctx context.Context, listener *os.File) error {
 	if err != nil {
 		return fmt.Errorf("shells: %w", err)
 	}
+	kernel.TouchedOnly()
 	return holder.Serve(&holder.Options{Listener: fd, New: sb.heldShell, Attach: sb.heldTerminal, Watch: sb.watchInit, Done: ctx.Done()})
 }
 

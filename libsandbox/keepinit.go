@@ -308,7 +308,7 @@ func (r *resetting) movedTo() error {
 // container's IPC namespace, if it has one of its own, and says when it has.
 func (r *resetting) clearIPC() <-chan error {
 	done := make(chan error, 1)
-	if !hasOwn(r.spec, specs.IPCNamespace) {
+	if !compile.HasOwn(r.spec, specs.IPCNamespace) {
 		done <- nil
 		return done
 	}

@@ -156,6 +156,8 @@ func noLayer(s *specs.Spec, o *LayerOptions) error {
 		return errors.New("layer upper, layer size: the container has no layer")
 	case o.Driver == "none":
 		return nil // whatever the annotations say
+	case o.Root != "":
+		return errors.New("layer root: the container has no layer")
 	}
 	for _, name := range []string{AnnotationLower, AnnotationLayerUpper, AnnotationLayerSize} {
 		if s.Annotations[name] != "" {

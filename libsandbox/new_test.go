@@ -184,6 +184,7 @@ func TestNewErrors(t *testing.T) {
 		{`Volumes[0] "/tmp:/a:rx": mode "rx": must be ro, rw or cow`, func(c *Config) { c.Volumes = []string{"/tmp:/a:rx"} }},
 		{`Volumes[0] "/dev/null:/a:cow": only a directory can be a cow volume`, func(c *Config) { c.Volumes = []string{"/dev/null:/a:cow"} }},
 		{`Volumes[0] "` + missing + `:/a": stat ` + missing + `: no such file or directory`, func(c *Config) { c.Volumes = []string{missing + ":/a"} }},
+		{`Volumes[0] "/tmp:/a/": another volume or tmpfs has this place`, func(c *Config) { c.Tmpfs, c.Volumes = []string{"/a"}, []string{"/tmp:/a/"} }},
 		{`Tmpfs[0] "a": must be an absolute path`, func(c *Config) { c.Tmpfs = []string{"a"} }},
 		{`ShmSize "1x": size "1x"`, func(c *Config) { c.ShmSize = "1x" }},
 		{`Network "bridge": must be none or host`, func(c *Config) { c.Network = "bridge" }},

@@ -411,7 +411,7 @@ func (r *resetting) restart(ctx context.Context) error {
 	if r.pidfd >= 0 {
 		left = r.left()
 	}
-	if slices.Contains(left, specs.UserNamespace) && hasOwn(r.spec, specs.UserNamespace) {
+	if slices.Contains(left, specs.UserNamespace) && compile.HasOwn(r.spec, specs.UserNamespace) {
 		return errors.New("init has left its user namespace: delete the container")
 	}
 	c.bundle.Spec = r.keepNamespaces(left)
@@ -785,11 +785,6 @@ func (sb *Sandbox) succeed(c *child) {
 	sb.mu.Lock()
 	defer sb.mu.Unlock()
 	sb.child = c
-}
-
-// hasOwn says whether the runtime made that namespace for the container.
-func hasOwn(s *specs.Spec, t specs.LinuxNamespaceType) bool {
-	return slices.ContainsFunc(s.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == t && ns.Path == "" })
 }
 
 // validSnapshot is a name that can be part of a path and of a list.

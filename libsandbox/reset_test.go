@@ -1068,6 +1068,8 @@ func TestLayerPlan(t *testing.T) {
 		{name: "flag wins", o: LayerOptions{Driver: "none"}, annotations: map[string]string{AnnotationLayer: "overlay"}},
 		{name: "unknown", annotations: map[string]string{AnnotationLayer: "zfs"}, want: `annotations["run.adl.layer"] "zfs"`},
 		{name: "no layer", o: LayerOptions{Size: 1}, want: "has no layer"},
+		{name: "no layer for a root", o: LayerOptions{Root: "/x"}, want: "layer root"},
+		{name: "no layer wanted", o: LayerOptions{Driver: "none", Root: "/x"}},
 		{name: "no layer either", annotations: map[string]string{AnnotationLayerSize: "1m"}, want: AnnotationLayerSize},
 		{name: "mode", o: LayerOptions{Driver: "overlay"}, annotations: map[string]string{AnnotationReset: "x"}, want: `annotations["run.adl.reset"] "x"`},
 		{name: "lower", o: LayerOptions{Driver: "overlay"}, annotations: map[string]string{AnnotationLower: "/a:b"}, want: `"b"`},

@@ -81,6 +81,7 @@ func replaceLimits(e *entry, s *specs.Spec, cg *cgroup.Cgroup, change *specs.Lin
 	// The file first, under another name: of the two it is the one that can be undone.
 	tmp := e.join(configFile + ".new")
 	if err := writeFile(tmp, raw); err != nil {
+		_ = unix.Unlink(tmp)
 		return err
 	}
 	if err := cg.Update(change); err != nil {

@@ -31,23 +31,37 @@ func (c *Config) mounts(s *specs.Spec) error {
 				"size="+strconv.FormatInt(size, 10))
 		}
 	}
+	own := len(s.Mounts)
+	add := func(field, text string, m *specs.Mount) error {
+		if slices.ContainsFunc(s.Mounts[own:], func(other specs.Mount) bool { return other.Destination == m.Destination }) {
+			return fieldError(field, text, errors.New("another volume or tmpfs has this place"))
+		}
+		s.Mounts = append(s.Mounts, *m)
+		return nil
+	}
 	for i, text := range c.Tmpfs {
+		field := fmt.Sprintf("Tmpfs[%d]", i)
 		dir, options, _ := strings.Cut(text, ":")
 		if !filepath.IsAbs(dir) || path.Clean(dir) == "/" {
-			return fieldError(fmt.Sprintf("Tmpfs[%d]", i), text, errNotAbsolute)
+			return fieldError(field, text, errNotAbsolute)
 		}
 		m := specs.Mount{Destination: path.Clean(dir), Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev"}}
 		if options != "" {
 			m.Options = append(m.Options, strings.Split(options, ",")...)
 		}
-		s.Mounts = append(s.Mounts, m)
+		if err := add(field, text, &m); err != nil {
+			return err
+		}
 	}
 	for i, text := range c.Volumes {
+		field := fmt.Sprintf("Volumes[%d]", i)
 		m, err := volume(text)
 		if err != nil {
-			return fieldError(fmt.Sprintf("Volumes[%d]", i), text, err)
+			return fieldError(field, text, err)
 		}
-		s.Mounts = append(s.Mounts, *m)
+		if err := add(field, text, m); err != nil {
+			return err
+		}
 	}
 	return nil
 }

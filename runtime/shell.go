@@ -95,7 +95,7 @@ const timedOut = 124
 
 func (a *app) doShell(c *cli.Context) error {
 	if err := a.checkArgs(c, 1, math.MaxInt); err != nil {
-		return err
+		return shellError{err}
 	}
 	var err error
 	switch first := c.Args().First(); {

@@ -108,9 +108,7 @@ func (c *compiler) showsNew(typ string) bool {
 	case "proc", "mqueue":
 		return true
 	case "sysfs":
-		return slices.ContainsFunc(c.spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool {
-			return ns.Type == specs.NetworkNamespace && ns.Path == ""
-		})
+		return HasOwn(c.spec, specs.NetworkNamespace)
 	}
 	return false
 }

@@ -121,6 +121,8 @@ type Options struct {
 	// otherwise the release of the last barrier is the start: BarrierCreated, or
 	// BarrierCgroup where Init.Direct is set.
 	Listen bool
+	// Network says that FileNetwork has the container's new network namespace.
+	Network bool
 	// NoPivot moves the root over / instead of pivoting.
 	NoPivot bool
 	// Keyring is the name of the new session keyring; empty means none.

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"slices"
 	"strconv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -95,6 +96,22 @@ func namespaceNote(i int, ns specs.LinuxNamespace) string {
 	return note
 }
 
+// FileNetwork is the descriptor of a process in a new network namespace that has its
+// loopback device up; see Options.Network.
+const FileNetwork = "network"
+
+// TakesNetwork says whether a network namespace of the runtime's making will do: not in a
+// user namespace, which it would belong to.
+func TakesNetwork(spec *specs.Spec) bool {
+	return HasOwn(spec, specs.NetworkNamespace) &&
+		!slices.ContainsFunc(spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.UserNamespace })
+}
+
+// HasOwn says whether the container has a namespace of that type that is made for it.
+func HasOwn(spec *specs.Spec, t specs.LinuxNamespaceType) bool {
+	return slices.ContainsFunc(spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == t && ns.Path == "" })
+}
+
 // joinsMounts says whether the mount namespace is one that exists already.
 func (c *compiler) joinsMounts() bool {
 	for _, ns := range c.spec.Linux.Namespaces {
@@ -156,6 +173,8 @@ func (c *compiler) enterNamespaces(n *newNamespaces, pick func(*specs.LinuxNames
 			n.fork, n.flags = note, flag
 		case ns.Type == specs.PIDNamespace:
 			c.out.Cloneflags |= uintptr(flag)
+		case ns.Type == specs.NetworkNamespace && c.opts.Network:
+			c.givenNetwork(flag)
 		default:
 			c.Emit(unix.SYS_UNSHARE, program.Num(flag))
 			if ns.Type == specs.NetworkNamespace {
@@ -163,6 +182,19 @@ func (c *compiler) enterNamespaces(n *newNamespaces, pick func(*specs.LinuxNames
 			}
 		}
 	}
+}
+
+// givenNetwork joins the network namespace of FileNetwork or, where the process is gone or
+// may not be looked at (ptrace(2), PTRACE_MODE_READ), makes one.
+func (c *compiler) givenNetwork(flag int) {
+	var done program.Label
+	i := c.Emit(unix.SYS_SETNS, c.File(FileNetwork), program.Num(flag))
+	c.OnSuccess(i, &done)
+	c.Tolerate(i, unix.EPERM)
+	c.Tolerate(i, unix.ESRCH)
+	c.Emit(unix.SYS_UNSHARE, program.Num(flag))
+	c.loopback()
+	c.Bind(&done)
 }
 
 // joinFile is the descriptor of a namespace that has a path.

@@ -1,13 +1,14 @@
 // Package early is what the command does before Go's runtime starts. That start is more
 // than half of what a short command costs, so the commonest of them is done here: the
 // delete of a stopped container of which nothing is left but cgroups and its directory in
-// the store; and Go's start is told to make do with one processor.
+// the store; and Go's start is told to make do with one processor. For a container that is
+// to run, the network namespace is made meanwhile, see Network.
 //
 // Nothing here may need the runtime: there is no goroutine, no heap and no other thread
 // yet. So functions are nosplit, what is large is static, and nothing allocates;
 // TestNoRuntime looks at what the compiler has made of it.
 //
-// Whatever is not the plain case is left to Go, which finds everything as it is after an
+// Of deleting, whatever is not the plain case is left to Go, which finds everything as it is after an
 // interrupted delete, at most: its own code does the same and more, from the beginning.
 package early
 
@@ -40,9 +41,9 @@ const cgroupRoot = "/sys/fs/cgroup/"
 var (
 	stack unsafe.Pointer // as execve(2) leaves it: argc, argv, 0, envp, 0, auxv
 
-	path    [1024]byte // of the container's directory
-	text    [8192]byte // state.json
-	entries [1024]byte // of the directory, getdents64(2)
+	path    [1024]byte    // of the container's directory, or of config.json
+	text    [1 << 16]byte // state.json or config.json
+	entries [1024]byte    // of the directory, getdents64(2)
 )
 
 // Slack is the timer slack in nanoseconds that the process was started with, where Begin has
@@ -127,6 +128,8 @@ func begin() {
 			syscall.RawSyscall6(unix.SYS_EXIT_GROUP, 0, 0, 0, 0, 0, 0)
 		}
 		close(dir)
+	} else if bundle, ok := makes(); ok && setConfig(bundle) && readFile(atCwd, uintptr(unsafe.Pointer(&path))) && ownNetwork() {
+		startMaker()
 	}
 	calmWatcher()
 }

@@ -13,16 +13,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestEntry runs a program that begins at adl_entry: it has its arguments, its
-// environment and the auxiliary vector, and one processor unless its caller says
-// otherwise.
-func TestEntry(t *testing.T) {
-	exe := filepath.Join(t.TempDir(), "entry")
+// buildEntry builds the program in testdata.
+func buildEntry(t *testing.T) (exe string) {
+	t.Helper()
+	exe = filepath.Join(t.TempDir(), "entry")
 	build := exec.Command("go", "build", "-ldflags", "-E adl_entry", "-o", exe, "./testdata/entry")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
+	return exe
+}
+
+// TestEntry runs a program that begins at adl_entry: it has its arguments, its
+// environment and the auxiliary vector, and one processor unless its caller says
+// otherwise.
+func TestEntry(t *testing.T) {
+	exe := buildEntry(t)
 	var many []string
 	for i := range 3000 {
 		many = append(many, fmt.Sprintf("V%d=%s", i, strings.Repeat("x", i%40)))
