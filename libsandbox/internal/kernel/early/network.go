@@ -22,7 +22,8 @@ type Network struct {
 
 // What the process has done.
 const (
-	making = iota
+	nothing = iota
+	making
 	made
 	failed
 )
@@ -51,7 +52,8 @@ func TakeNetwork() *Network {
 	return n
 }
 
-// await says whether the namespace is made; it is by now, unless the machine is busy.
+// await says whether the namespace is made, which it is by now, unless the machine is busy.
+// Where it is not even begun, init is sooner done with its own.
 func (n *Network) await() bool {
 	const tries, each, futexWait = 100, 10_000_000, 0 // each: ns
 	for range tries {
@@ -234,6 +236,7 @@ func makeNetwork() {
 	call(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), 0, unsafe.Sizeof(all))
 	call(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0)
 	parent, _ := call(unix.SYS_GETPPID, 0, 0, 0, 0)
+	state.Store(making)
 	result := uint32(failed)
 	if _, ok := call(unix.SYS_UNSHARE, unix.CLONE_NEWNET, 0, 0, 0); ok && parent == creator && loopback() {
 		result = made
