@@ -17,7 +17,8 @@ import (
 	"adl.run/adl-runtime/libsandbox/layer"
 )
 
-// ahead is the layer for the next reset. The zero value is none.
+// ahead is the layer for the next reset, or the one for the container to go on on after the
+// next snapshot. The zero value is none.
 type ahead struct {
 	layer  *layer.Layer
 	mount  *os.File // of an overlay; nil for another
@@ -37,13 +38,13 @@ type filled struct {
 	sources []fileID       // of the bind mounts
 }
 
-// takeAhead returns the layer that was made ahead, which is the caller's then, if it has
-// that key. Any other is given up.
-func (sb *Sandbox) takeAhead(key string) ahead {
+// take returns a layer that was made ahead, one of sb's, which is the caller's then, if it
+// has that key. Any other is given up.
+func (sb *Sandbox) take(made *ahead, key string) ahead {
 	sb.mu.Lock()
 	defer sb.mu.Unlock()
-	a := sb.ahead
-	sb.ahead = ahead{}
+	a := *made
+	*made = ahead{}
 	if a.layer != nil && a.layer.Key() != key {
 		a.close()
 	}
@@ -58,56 +59,112 @@ const (
 	prepareLatest = 100 * time.Millisecond
 )
 
+// wanted is what to make ahead, for a container that it was done with before.
+type wanted struct {
+	reset    bool
+	mode     ResetMode // of that
+	snapshot bool
+}
+
+// prepare has prepareNext run soon, for what want adds to what is wanted already. A store
+// that has a background process is a command's, which ends.
+func (sb *Sandbox) prepare(want func(*wanted)) {
+	if sb.store.background != nil {
+		return
+	}
+	sb.mu.Lock()
+	want(&sb.wanted)
+	sb.mu.Unlock()
+	sb.prepareLater(prepareLatest)
+}
+
 // prepareLater has prepareNext run when the store has nothing to do, or after so long.
-func (sb *Sandbox) prepareLater(mode ResetMode, latest time.Duration) {
+func (sb *Sandbox) prepareLater(latest time.Duration) {
 	time.AfterFunc(prepareAfter, func() {
 		if sb.store.busy.Load() > 0 && latest > prepareAfter {
-			sb.prepareLater(mode, latest-prepareAfter)
+			sb.prepareLater(latest - prepareAfter)
 			return
 		}
-		sb.prepareNext(mode)
+		sb.prepareNext()
 	})
 }
 
-// prepareNext makes the layer for the next reset to the first state, unless somebody else
-// is working on the container or there is one already. It also makes those mounts on it
-// that the kernel lets it make.
-func (sb *Sandbox) prepareNext(mode ResetMode) {
+// prepareNext makes the layers for the next reset to the first state and for the next
+// snapshot, as far as they are wanted, unless somebody else is working on the container or
+// they are there already. It also makes those mounts on the former that the kernel lets it
+// make.
+func (sb *Sandbox) prepareNext() {
 	e, err := sb.store.lockWithin(sb.id, 0)
 	if err != nil {
 		return
 	}
 	defer e.close()
-	r := &resetting{entry: e, o: &ResetOptions{Mode: mode}, made: sb, now: &Sandbox{store: sb.store, id: sb.id}, pidfd: -1}
+	r := &resetting{entry: e, made: sb, now: &Sandbox{store: sb.store, id: sb.id}, pidfd: -1}
 	defer r.fds.close()
-	if r.read() != nil || e.spare() != "" || len(e.nextLayers()) > 0 || unix.Access(e.join(resetFile), unix.F_OK) == nil {
+	if r.read() != nil || len(e.nextLayers()) > 0 || unix.Access(e.join(resetFile), unix.F_OK) == nil {
 		return
 	}
 	sb.mu.Lock()
-	same := sb.read.sameContainer(&r.now.read)
+	same, want := sb.read.sameContainer(&r.now.read), sb.wanted
 	sb.mu.Unlock()
 	if !same {
 		return
 	}
-	if err := r.makeAhead(); err != nil {
-		r.dropAhead()
-		return // the reset will tell why
-	}
-	taken := sb.takeAhead("")
-	taken.close()
-	sb.mu.Lock()
-	sb.ahead = r.ahead
-	sb.mu.Unlock()
-}
-
-func (r *resetting) makeAhead() (err error) {
 	if r.root, err = r.now.rec.Layer.open(); err != nil {
-		return err
+		return
 	}
 	l, err := r.load(r.now.rec.current())
 	if err != nil {
-		return err
+		return // the reset will tell why
 	}
+	if want.snapshot && e.above() == "" {
+		over := r.makeOver(l)
+		sb.replace(&sb.over, over)
+	}
+	if !want.reset || e.spare() != "" {
+		return
+	}
+	r.o = &ResetOptions{Mode: want.mode}
+	if err := r.makeAhead(l); err != nil {
+		r.dropAhead()
+		return
+	}
+	sb.replace(&sb.ahead, r.ahead)
+}
+
+// replace puts a layer in the place of one of sb's.
+func (sb *Sandbox) replace(made *ahead, by ahead) {
+	was := sb.take(made, "")
+	was.close()
+	sb.mu.Lock()
+	*made = by
+	sb.mu.Unlock()
+}
+
+// makeOver makes and mounts the layer above l, which is an overlay that the container is on.
+// Where that fails there is none, and the snapshot will tell why.
+func (r *resetting) makeOver(l *layer.Layer) (over ahead) {
+	if l.Meta().Driver != layer.Overlay || l.Meta().Committed {
+		return over
+	}
+	next, err := l.Above()
+	if err != nil {
+		return over
+	}
+	if err = writeFile(r.entry.join(aboveFile), []byte(next.Key())); err == nil {
+		over = ahead{layer: next, mount: mountLayer(next)}
+	}
+	if over.mount == nil {
+		over = ahead{}
+		if next.Discard() == nil {
+			_ = unix.Unlink(r.entry.join(aboveFile))
+		}
+	}
+	return over
+}
+
+// makeAhead makes the layer for the next reset of a container that is on l.
+func (r *resetting) makeAhead(l *layer.Layer) (err error) {
 	if r.next, err = l.Next(r.now.rec.Layer.Parents); err != nil {
 		return err
 	}

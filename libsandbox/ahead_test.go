@@ -80,7 +80,7 @@ func (l *layered) dropSpare() {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	r := &resetting{entry: e, next: spare, ahead: l.takeAhead(spare.Key())}
+	r := &resetting{entry: e, next: spare, ahead: l.take(&l.Sandbox.ahead, spare.Key())}
 	r.dropAhead()
 }
 
@@ -177,12 +177,13 @@ func TestFillEachOpFails(t *testing.T) {
 		p.Ops[n] = failing(p.Ops[n])
 	}}
 	l := runLayered(t, store, "fill", sleeping(t, nil), nil)
-	l.prepareNext(ResetKeepInit)
+	l.wanted = wanted{reset: true, mode: ResetKeepInit}
+	l.prepareNext()
 	before := lookAtHost(t, store.root)
 	failed := 0
 	for n = 2; n < len(notes); n++ {
 		l.noFill = false
-		l.prepareNext(ResetKeepInit)
+		l.prepareNext()
 		if l.ahead.filled != nil { // not every failure is one
 			l.dropSpare()
 			continue
@@ -221,11 +222,13 @@ func TestPrepareNextOfAnother(t *testing.T) {
 	l := runLayered(t, store, "id", sleeping(t, nil), nil)
 	l.gone()
 	other := runLayered(t, store, "id", sleeping(t, nil), nil)
-	l.prepareNext(ResetKeepInit)
+	l.wanted = wanted{reset: true, mode: ResetKeepInit}
+	l.prepareNext()
 	if _, err := os.Stat(filepath.Join(store.root, "id", spareFile)); !os.IsNotExist(err) || l.ahead.layer != nil {
 		t.Errorf("a layer was made: %v", err)
 	}
-	other.prepareNext(ResetKeepInit)
+	other.wanted = wanted{reset: true, mode: ResetKeepInit}
+	other.prepareNext()
 	if other.ahead.layer == nil {
 		t.Error("no layer was made for the one whose container it is")
 	}

@@ -349,8 +349,8 @@ func (sb *Sandbox) dropLayers(e *entry) error {
 	if r == nil {
 		return nil
 	}
-	taken := sb.takeAhead("")
-	taken.close()
+	sb.replace(&sb.ahead, ahead{})
+	sb.replace(&sb.over, ahead{})
 	root, err := r.open()
 	if err != nil {
 		return fmt.Errorf("layer: %w", err)
@@ -465,7 +465,7 @@ func (r *record) layers(e *entry) []string {
 func (e *entry) spare() string { return e.key(spareFile) }
 
 // above is the key of a layer that a snapshot has made which did not get so far that the
-// container depends on it.
+// container depends on it, or of the one that was made for the next.
 func (e *entry) above() string { return e.key(aboveFile) }
 
 // key reads a file that has a layer's key, or returns an empty string.

@@ -58,9 +58,7 @@ func (sb *Sandbox) Reset(ctx context.Context, o *ResetOptions) error {
 	if err := sb.resetLocked(ctx, o); err != nil {
 		return err
 	}
-	if sb.store.background == nil {
-		sb.prepareLater(o.Mode, prepareLatest)
-	}
+	sb.prepare(func(w *wanted) { w.reset, w.mode = true, o.Mode })
 	return nil
 }
 
@@ -327,7 +325,7 @@ func (r *resetting) drop(key string) error {
 
 // spare is the layer that was made ahead, if it is what Next would make.
 func (r *resetting) spare(l *layer.Layer, key string, parents []string) *layer.Layer {
-	r.ahead = r.made.takeAhead(key)
+	r.ahead = r.made.take(&r.made.ahead, key)
 	s := r.ahead.layer
 	if s == nil {
 		var err error

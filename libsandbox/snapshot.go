@@ -111,6 +111,7 @@ func (sb *Sandbox) Snapshot(ctx context.Context, name string) (*Snapshot, error)
 	if err := e.addSnapshot(s); err != nil {
 		return nil, errors.Join(fmt.Errorf("snapshot: %w", err), s.release(root, snapshotUser))
 	}
+	sb.prepare(func(w *wanted) { w.snapshot = true })
 	return s, nil
 }
 
@@ -121,6 +122,7 @@ func (sb *Sandbox) keep(ctx context.Context, e *entry, user string) (*Snapshot, 
 	k.r = &resetting{entry: e, o: &ResetOptions{}, made: sb, now: &Sandbox{store: sb.store, id: sb.id}, pidfd: -1}
 	defer k.r.fds.close()
 	defer func() { sb.store.letGo(k.root) }()
+	defer func() { k.over.close() }()
 	if err := k.prepare(); err != nil {
 		return nil, nil, err
 	}
@@ -144,6 +146,7 @@ type keeping struct {
 	began time.Time
 	layer *layer.Layer // that the container is on
 	root  *os.File     // of init
+	over  ahead        // the one above that, if it is made already
 	snap  Snapshot
 	// forgot says that there is a layer in the trash.
 	forgot bool
@@ -174,18 +177,37 @@ func (k *keeping) prepare() (err error) {
 		return errInterrupted()
 	}
 	r.old = rec.current()
-	if above := r.above(); above != "" { // of one that was killed
-		if l, err := r.root.Load(above); err == nil {
-			if err := l.Discard(); err != nil {
-				return err
-			}
-			k.forgot = true
-		}
-	}
 	if r.spec, err = r.config(); err != nil {
 		return err
 	}
-	return r.findInit()
+	if err := r.findInit(); err != nil {
+		return err
+	}
+	return k.takeOver()
+}
+
+// takeOver takes the layer that was made ahead, or discards it: its work directory has been
+// used, so that nobody else can mount it.
+func (k *keeping) takeOver() error {
+	r := k.r
+	above := r.above()
+	if above == "" {
+		return nil
+	}
+	k.over = r.made.take(&r.made.over, above)
+	if l := k.over.layer; l != nil && r.pidfd >= 0 && l.StandsOn(k.layer) {
+		return nil
+	}
+	k.over.close()
+	l, err := r.root.Load(above) // also of one that was killed
+	if err != nil {
+		return nil
+	}
+	if err := l.Discard(); err != nil {
+		return err
+	}
+	k.forgot = true
+	return nil
 }
 
 // errInterrupted is for what would take what was half done for the container.
@@ -318,9 +340,21 @@ func takenBack(err, undo error) error {
 	return fmt.Errorf("%v; undo: %w", err, undo)
 }
 
-// nextLayer makes the layer above the one that is kept, and mounts it for processes.
+// nextLayer makes the layer above the one that is kept, and mounts it for processes, unless
+// that was done ahead.
 func (k *keeping) nextLayer(processes bool) (err error) {
 	r := k.r
+	if over := k.over; over.layer != nil {
+		k.over = ahead{}
+		r.next, r.ahead.mount = over.layer, over.mount
+		r.step("layered")
+		if err := r.next.Redress(r.ahead.mount); err == nil {
+			return nil
+		}
+		if err := k.forget(); err != nil {
+			return err
+		}
+	}
 	if r.next, err = k.layer.Above(); err != nil {
 		return err
 	}

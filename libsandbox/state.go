@@ -26,7 +26,7 @@ const (
 	initFile   = early.InitFile
 	nextFile   = "layers" // keys of layers that a reset has made; see entry.nextLayers
 	spareFile  = "spare"  // key of the layer for the next reset; see Sandbox.prepareNext
-	aboveFile  = "above"  // key of the layer that a snapshot is about to go on with
+	aboveFile  = "above"  // key of the layer that a snapshot, this or the next, goes on with
 	resetFile  = "reset"  // there while a container has no init because of a reset
 	snapDir    = "snapshots"
 	configFile = early.ConfigFile
@@ -141,6 +141,9 @@ type Sandbox struct {
 	ids   idMaps                // of an init, for enter
 	on    *layer.Layer          // the one that the last reset has made; nil for none
 	ahead ahead                 // the one for the next reset
+	over  ahead                 // the one above on, for the next snapshot
+	// wanted is what of these is to be made.
+	wanted wanted
 	// noFill says that mounts cannot be made ahead, for a reason that compile.CanFill does
 	// not know.
 	noFill bool
