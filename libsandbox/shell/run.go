@@ -124,7 +124,7 @@ func (r *run) tell() {
 // may have to be woken up itself. So after a command that was quick the next one is waited
 // for awake at first; where the shell has no other processor, it gets this one.
 const (
-	quick   = time.Millisecond
+	quick   = waiting
 	waiting = 250 * time.Microsecond
 )
 

@@ -221,7 +221,7 @@ func (b *bench) podman(path string) {
 	}
 	with := func(args ...string) []string { return append(global[:len(global):len(global)], args...) }
 	const id = "adl-bench-shell"
-	err := quiet(with("run", "-d", "--name", id, "--network", "none", "-v", "/usr:/usr:ro", "-e", "data=/data",
+	err := quiet(with("run", "-d", "--name", id, "--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", "-v", "/usr:/usr:ro", "-e", "data=/data",
 		"--cgroup-parent", "/"+b.cgroup, "--rootfs", b.rootfs(), "/bin/sleep", "100000")...)
 	b.later(func() error {
 		if err != nil {
