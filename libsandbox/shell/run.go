@@ -86,7 +86,7 @@ func (r *run) wait(ctx context.Context) error {
 	if err := r.awake(); err != nil || r.recorded || r.died {
 		return err
 	}
-	defer func() { r.s.quick = r.recorded && time.Since(r.begun) < quick }()
+	defer func() { r.s.quick = r.recorded && time.Since(r.begun) < waiting }()
 	set := r.s.epoll
 	timeout := 1
 	for {
@@ -123,10 +123,9 @@ func (r *run) tell() {
 // To be woken up costs more than most builtins, as that goes over another processor, which
 // may have to be woken up itself. So after a command that was quick the next one is waited
 // for awake at first; where the shell has no other processor, it gets this one.
-const (
-	quick   = waiting
-	waiting = 250 * time.Microsecond
-)
+// One that took longer than that is nothing to wait for awake: what the shell has started
+// may want the processor.
+const waiting = 250 * time.Microsecond
 
 func (r *run) awake() error {
 	for (r.s.quick || r.builtin) && !r.recorded && !r.died && time.Since(r.begun) < waiting {
