@@ -21,17 +21,17 @@ import (
 // shellWord does what the verb's words ask for. None of them starts a holder.
 func (a *app) shellWord(c *cli.Context, word string) error {
 	args := c.Args().Tail()
-	least, most := 1, 1
+	least, most, more := 1, 1, ""
 	switch word {
 	case "stop":
-		most = 2
+		most, more = 2, " [<session>]"
 	case "output", "wait":
-		least, most = 2, 2
+		least, most, more = 2, 2, " <job>"
 	case "signal":
-		least, most = 2, 3
+		least, most, more = 2, 3, " <job> [<signal>]"
 	}
 	if len(args) < least || len(args) > most {
-		return fmt.Errorf("%s: takes %d to %d arguments", word, least, most)
+		return fmt.Errorf("%s: its arguments are <container-id>%s", word, more)
 	}
 	if f := c.String("format"); f != "table" && f != "json" {
 		return fmt.Errorf("--format %q: must be table or json", f)
