@@ -103,8 +103,8 @@ const FileNetwork = "network"
 // TakesNetwork says whether a network namespace of the runtime's making will do: not in a
 // user namespace, which it would belong to.
 func TakesNetwork(spec *specs.Spec) bool {
-	return HasOwn(spec, specs.NetworkNamespace) &&
-		!slices.ContainsFunc(spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.UserNamespace })
+	c := &compiler{spec: spec}
+	return HasOwn(spec, specs.NetworkNamespace) && !c.hasNamespace(specs.UserNamespace)
 }
 
 // HasOwn says whether the container has a namespace of that type that is made for it.

@@ -8,8 +8,9 @@
 // yet. So functions are nosplit, what is large is static, and nothing allocates;
 // TestNoRuntime looks at what the compiler has made of it.
 //
-// Of deleting, whatever is not the plain case is left to Go, which finds everything as it is after an
-// interrupted delete, at most: its own code does the same and more, from the beginning.
+// Of deleting, whatever is not the plain case is left to Go, which finds everything as it is
+// after an interrupted delete, at most: its own code does the same and more, from the
+// beginning.
 package early
 
 import (
