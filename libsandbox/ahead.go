@@ -107,7 +107,8 @@ func (sb *Sandbox) prepareNext() {
 	sb.mu.Lock()
 	same, want := sb.read.sameContainer(&r.now.read), sb.wanted
 	sb.mu.Unlock()
-	if !same {
+	over, spare := want.snapshot && e.above() == "", want.reset && e.spare() == ""
+	if !same || !over && !spare {
 		return
 	}
 	if r.root, err = r.now.rec.Layer.open(); err != nil {
@@ -117,11 +118,10 @@ func (sb *Sandbox) prepareNext() {
 	if err != nil {
 		return // the reset will tell why
 	}
-	if want.snapshot && e.above() == "" {
-		over := r.makeOver(l)
-		sb.replace(&sb.over, over)
+	if over {
+		sb.replace(&sb.over, r.makeOver(l))
 	}
-	if !want.reset || e.spare() != "" {
+	if !spare {
 		return
 	}
 	r.o = &ResetOptions{Mode: want.mode}

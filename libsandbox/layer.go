@@ -41,7 +41,8 @@ type LayerOptions struct {
 	// Driver is "overlay", "btrfs" or "none"; empty is what the annotation says, and
 	// none without one.
 	Driver string
-	// Root is the directory for the layers; empty is DefaultLayerRoot.
+	// Root is the directory for the layers; empty is DefaultLayerRoot. It is an error where
+	// there is neither a layer nor a Driver that says so.
 	Root string
 	// Upper is where the layer is: "disk" for Root, or "tmpfs" for memory, which
 	// "tmpfs:size=N" limits. Empty is the annotation's, and disk without one.

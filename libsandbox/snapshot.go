@@ -122,7 +122,7 @@ func (sb *Sandbox) keep(ctx context.Context, e *entry, user string) (*Snapshot, 
 	k.r = &resetting{entry: e, o: &ResetOptions{}, made: sb, now: &Sandbox{store: sb.store, id: sb.id}, pidfd: -1}
 	defer k.r.fds.close()
 	defer func() { sb.store.letGo(k.root) }()
-	defer func() { k.over.close() }()
+	defer func() { k.r.ahead.close() }()
 	if err := k.prepare(); err != nil {
 		return nil, nil, err
 	}
@@ -146,7 +146,6 @@ type keeping struct {
 	began time.Time
 	layer *layer.Layer // that the container is on
 	root  *os.File     // of init
-	over  ahead        // the one above that, if it is made already
 	snap  Snapshot
 	// forgot says that there is a layer in the trash.
 	forgot bool
@@ -194,11 +193,11 @@ func (k *keeping) takeOver() error {
 	if above == "" {
 		return nil
 	}
-	k.over = r.made.take(&r.made.over, above)
-	if l := k.over.layer; l != nil && r.pidfd >= 0 && l.StandsOn(k.layer) {
+	r.ahead = r.made.take(&r.made.over, above)
+	if l := r.ahead.layer; l != nil && r.pidfd >= 0 && l.StandsOn(k.layer) {
 		return nil
 	}
-	k.over.close()
+	r.ahead.close()
 	l, err := r.root.Load(above) // also of one that was killed
 	if err != nil {
 		return nil
@@ -317,7 +316,6 @@ func (k *keeping) byReference(ctx context.Context, processes bool) error {
 	if merr := <-made; merr != nil {
 		return merr
 	}
-	defer k.r.ahead.close()
 	if err == nil {
 		err = k.commit(ctx, tree)
 	}
@@ -344,9 +342,8 @@ func takenBack(err, undo error) error {
 // that was done ahead.
 func (k *keeping) nextLayer(processes bool) (err error) {
 	r := k.r
-	if over := k.over; over.layer != nil {
-		k.over = ahead{}
-		r.next, r.ahead.mount = over.layer, over.mount
+	if r.ahead.layer != nil {
+		r.next = r.ahead.layer
 		r.step("layered")
 		if err := r.next.Redress(r.ahead.mount); err == nil {
 			return nil

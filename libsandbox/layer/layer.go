@@ -202,7 +202,7 @@ func (l *Layer) Next(parents []string) (*Layer, error) {
 // mounted by then. Until Settle it keeps nobody from freeing l, and can only be discarded,
 // which l does not notice.
 func (l *Layer) Above() (*Layer, error) {
-	return l.next(append([]string{l.meta.Key}, l.meta.Parents...), true)
+	return l.next(l.meta.chain(), true)
 }
 
 // next is Next or, where the layer is to be pending, Above.

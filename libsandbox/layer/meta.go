@@ -59,6 +59,9 @@ type Meta struct {
 	Users []string `json:"-"`
 }
 
+// chain is what a layer that stands on this one stands on.
+func (m *Meta) chain() []string { return append([]string{m.Key}, m.Parents...) }
+
 // appendJSON appends what layer.json contains. It is written by hand for the time
 // that encoding/json takes at its first use.
 func (m *Meta) appendJSON(b []byte) []byte {

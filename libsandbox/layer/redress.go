@@ -10,7 +10,7 @@ import (
 // StandsOn says whether Above has made the layer for l, and its lower directories still are
 // the ones they were.
 func (l *Layer) StandsOn(below *Layer) bool {
-	return l.pending && slices.Equal(l.meta.Parents, append([]string{below.meta.Key}, below.meta.Parents...)) &&
+	return l.pending && slices.Equal(l.meta.Parents, below.meta.chain()) &&
 		l.CheckLowers() == nil
 }
 

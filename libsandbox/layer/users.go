@@ -97,7 +97,7 @@ func (r *Root) Release(key, user string) error {
 	if err != nil {
 		return err
 	}
-	return r.release(root, append([]string{key}, m.Parents...), user)
+	return r.release(root, m.chain(), user)
 }
 
 // Prune takes away from a committed layer the users that are layers and are gone, and

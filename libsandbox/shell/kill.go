@@ -31,31 +31,26 @@ const tick = 10 * time.Millisecond
 
 // baseline remembers the children that the shell has before a command.
 func (s *Session) baseline() {
-	s.children = s.shell.listChildren(s.children)
-	var now unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now)
-	s.since = uint64(now.Nano() / int64(tick))
-}
-
-// listChildren returns the pids of the shell's children, zombies included, in buf if there is
-// room.
-func (p *process) listChildren(buf []byte) []byte {
-	if cap(buf) == 0 {
-		buf = make([]byte, 1024)
+	if s.children == nil {
+		s.children = make([]byte, 0, 1024)
 	}
-	buf = buf[:cap(buf)]
+	buf := s.children[:cap(s.children)]
 	n := 0
 	for {
-		m, err := unix.Pread(p.children, buf[n:], int64(n))
+		m, err := unix.Pread(s.shell.children, buf[n:], int64(n))
 		if err == unix.EINTR {
 			continue
 		}
 		n += max(m, 0)
 		if m <= 0 || n < len(buf) {
-			return buf[:n]
+			break
 		}
 		buf = append(buf, make([]byte, len(buf))...)
 	}
+	s.children = buf[:n]
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now)
+	s.since = uint64(now.Nano() / int64(tick))
 }
 
 // childrenOf returns the children of all threads of a process.
@@ -287,17 +282,16 @@ func (s *Session) strike() (none bool) {
 // settle kills what is left of an ended command, and waits until the shell has done with
 // what it was sent meanwhile. It says whether the shell still lives.
 func (s *Session) settle() bool {
-	// The scheduler may let one that was just forked wait for long before it dies.
-	for began := time.Now(); time.Since(began) < patience; {
-		before := s.shell.listChildren(nil)
-		none := s.strike()
-		// One that is found dead has left its children to the shell, since that was asked.
-		if none && bytes.Equal(before, s.shell.listChildren(nil)) {
-			break
+	// The scheduler may let one that was just forked wait for long before it dies. One that
+	// is found dead may have left its children to the shell since that was asked for them, so
+	// nothing is to be found twice.
+	for none, began := 0, time.Now(); none < 2 && time.Since(began) < patience; {
+		if s.strike() {
+			none++
+			continue
 		}
-		if !none {
-			time.Sleep(time.Millisecond)
-		}
+		none = 0
+		time.Sleep(time.Millisecond)
 	}
 	s.struck = s.struck[:0]
 	s.seq++

@@ -330,8 +330,8 @@ func removeCgroups(at cstring) bool {
 
 // line is a command line: --root, --log and --log-format, delete, -f, an id.
 type line struct {
-	root, log, id cstring
-	verb          bool
+	root, log, format, id cstring
+	verb                  bool
 }
 
 // parse says whether the command line is one for this package.
@@ -348,13 +348,8 @@ func (l *line) parse() bool {
 		case a.is("delete"):
 			l.verb = true
 		default:
-			var format cstring
-			if used, ok = value("--root", i, &l.root); !ok {
-				if used, ok = value("--log", i, &l.log); !ok {
-					used, ok = value("--log-format", i, &format)
-					ok = ok && (format.is("json") || format.is("text"))
-				}
-			}
+			used, ok = l.global(i)
+			ok = ok && (l.format.p == nil || l.format.is("json") || l.format.is("text"))
 		}
 		if !ok {
 			return false
@@ -362,6 +357,18 @@ func (l *line) parse() bool {
 		i += used
 	}
 	return l.id.p != nil && (l.root.p != nil || defaultRoot(argc))
+}
+
+// global takes a flag that every verb has, once, and its value.
+//
+//go:nosplit
+func (l *line) global(i uintptr) (used uintptr, ok bool) {
+	if used, ok = value("--root", i, &l.root); !ok {
+		if used, ok = value("--log", i, &l.log); !ok {
+			used, ok = value("--log-format", i, &l.format)
+		}
+	}
+	return used, ok
 }
 
 // argument takes what follows the verb.

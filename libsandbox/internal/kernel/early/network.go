@@ -1,6 +1,7 @@
 package early
 
 import (
+	"math/bits"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -98,7 +99,7 @@ func (n *Network) End() {
 //
 //go:nosplit
 func makes() (bundle cstring, ok bool) {
-	var ignored cstring
+	var l line
 	named := false
 	bundle = cstring{(*byte)(unsafe.Pointer(unsafe.StringData(".\x00")))}
 	argc := *(*uintptr)(stack)
@@ -110,16 +111,11 @@ func makes() (bundle cstring, ok bool) {
 				bundle, named = word(i), true
 			}
 		case a.at(0) == '-':
-			ignored.p = nil
-			if used, is := value("--root", i, &ignored); is {
-				i += used
-			} else if used, is := value("--log", i, &ignored); is {
-				i += used
-			} else if used, is := value("--log-format", i, &ignored); is {
-				i += used
-			} else if a.is("--dry-run") {
+			if a.is("--dry-run") {
 				return bundle, false
 			}
+			used, _ := l.global(i)
+			i += used
 		case !ok:
 			if !a.is("run") && !a.is("create") {
 				return bundle, false
@@ -197,9 +193,7 @@ func startMaker() {
 	size, ok := call(unix.SYS_SCHED_GETAFFINITY, 0, unsafe.Sizeof(entries), cpus.address(), 0)
 	count := 0
 	for i := uintptr(0); ok && i < size; i++ {
-		for c := cpus.at(i); c != 0; c &= c - 1 {
-			count++
-		}
+		count += bits.OnesCount8(cpus.at(i))
 	}
 	if uid, _ := call(unix.SYS_GETEUID, 0, 0, 0, 0); uid != 0 || count < 2 {
 		return
